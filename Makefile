@@ -1,0 +1,77 @@
+# Everything is installed into .venv, once: a stamp file there says which set is in. Nothing outside this folder is changed.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+
+PYTHON ?= python3
+DATA ?=
+VENV := .venv
+RUN := $(VENV)/bin
+PINS := .ci/constraints.txt
+PACKAGES := classifier training service
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_NO_INPUT := 1
+export PIP_ONLY_BINARY := :all:
+
+# A skip is a failure under REQUIRE_SERVICES=1, so what tests would skip without is installed too.
+TEST_SETS := $(VENV)/.dev $(if $(filter 1,$(REQUIRE_SERVICES)),$(VENV)/.training)
+
+# pip would compile everything on one core; this takes all cores and leaves out plotly, of which only a script file is used.
+define install
+	echo "installing $(1) into $(VENV) ..."
+	$(RUN)/python -m pip install --no-compile --progress-bar off -c $(PINS) -e '$(2)' > $(VENV)/pip.log 2>&1 || { \
+	  tail -n 20 $(VENV)/pip.log >&2; \
+	  echo "The install failed for the reason above (the whole log: $(VENV)/pip.log). Mend it and repeat the command." >&2; exit 1; }
+	$(RUN)/python -m compileall -qq -j 0 -x '/plotly/' $(VENV)/lib || true
+	touch $@
+endef
+
+.PHONY: help demo test lint bench train clean data-is-named
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s  %s\n", $$1, $$2 }' Makefile
+
+demo: $(VENV)/.base  ## install, label the sample traffic, show the accounts and write an HTML report
+	@$(RUN)/probewatch demo
+
+test: $(TEST_SETS)  ## install what tests need and run them (REQUIRE_SERVICES=1: a skip is a failure)
+	@$(RUN)/python -m pytest
+
+lint: $(VENV)/.dev  ## ruff and mypy --strict
+	@$(RUN)/ruff check .
+	@$(RUN)/ruff format --check .
+	@$(RUN)/mypy --strict $(PACKAGES)
+
+bench: $(VENV)/.base  ## speed on this machine
+	@for file in tests/benchmarks/[a-z]*.py; do module=$${file%.py}; $(RUN)/python -m "$${module//\//.}"; done
+
+train: data-is-named $(VENV)/.training  ## train the bundle: make train DATA=folder
+	@$(RUN)/probewatch train --data '$(DATA)' --out data/bundle
+
+data-is-named:
+	@test -n '$(DATA)' || { echo "Training needs data: make train DATA=folder, with the files of prompts in it." >&2; exit 2; }
+
+clean:  ## remove .venv, caches and builds
+	@rm -rf $(VENV) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	@find $(PACKAGES) tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/.created:
+	@command -v '$(PYTHON)' >/dev/null \
+	  || { echo "probewatch needs Python 3.11 or newer and found no '$(PYTHON)': install it, or name one: make PYTHON=python3.12" >&2; exit 1; }
+	@'$(PYTHON)' -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and "probewatch needs Python 3.11 or newer and \
+	$(PYTHON) is %d.%d: name a newer one: make PYTHON=python3.12" % v[:2])'
+	@rm -rf $(VENV)
+	@'$(PYTHON)' -m venv $(VENV) \
+	  || { echo "Python could not create $(VENV): on Debian and Ubuntu, install python3-venv and repeat the command." >&2; exit 1; }
+	@touch $@
+
+$(VENV)/.base: pyproject.toml $(PINS) | $(VENV)/.created
+	@$(call install,probewatch,.)
+
+$(VENV)/.dev: $(VENV)/.base
+	@$(call install,the test tools,.[dev])
+
+$(VENV)/.training: $(VENV)/.base
+	@$(call install,the training extra,.[training])

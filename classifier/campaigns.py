@@ -1,0 +1,253 @@
+"""Campaigns: which accounts belong together, and what is shared among accounts but unknown.
+
+    labels, units -> evidence -> verdicts -> **campaigns**
+
+Family evidence (`families`) carries the guarantee of DESIGN.md section 7; grouping accounts and ranking unknown
+scaffolds are descriptions and carry none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from classifier.eprocess import Bools, Floats, Ints, changes
+from classifier.evidence import DAY_US, microseconds
+from classifier.families import FAMILY_RATE, FamilyEvidence, Matches, family_evidence, verified_matches
+from classifier.types import CAMPAIGN_SCHEMA, DISCOVERED_SCHEMA, TARGETS
+
+LINK_UNITS = 2
+"""Distinct verified units of one flagged family that link an account to it: one may be a misread."""
+GAP_DAYS = 14
+"""Families at rest for longer than this, or apart by more, are different campaigns."""
+CO_USE = 0.2
+"""Families are one campaign's if they share at least this part of the accounts of the one with fewer. Exclusive
+families of two operators share almost none; those of one operator do even where an account sends few of each."""
+MIN_ACCOUNTS = 2
+LINK_ACCOUNTS = 2
+"""Accounts that two families must share, or all of them if fewer use one: one account may serve two operators'
+customers."""
+MOST_SCAFFOLDS = 20
+DISCOVER_ACCOUNTS = 5
+"""Least accounts behind a discovered scaffold: one person's accounts and a passed-on prompt reach 2 or 3, and what an
+analyst is shown should never be traceable to a single customer."""
+MOST_DISCOVERED = 500
+MOST_EXAMPLES = 5
+WEEK_US = 7 * DAY_US
+_TIMESTAMP = CAMPAIGN_SCHEMA.field("first_seen").type
+
+FAMILY_USE_SQL = """
+SELECT account_id, template_family AS family, technique, scaffolds[1] AS scaffold,
+       count(*)::BIGINT AS n_prompts, min(timestamp) AS first_seen, max(timestamp) AS last_seen
+FROM {source} WHERE template_family IS NOT NULL GROUP BY ALL
+"""
+"""DuckDB: `find_campaigns`'s `use` from labels, `.format(source="read_parquet([...])")`."""
+
+SCAFFOLD_USE_SQL = """
+WITH used AS (
+    SELECT account_id, unnest(list_distinct(scaffolds)) AS scaffold, timestamp, event_id, p_extraction
+    FROM {source} WHERE template_family IS NULL AND benign_app IS NULL
+), shared AS (
+    SELECT scaffold FROM used GROUP BY scaffold HAVING count(DISTINCT account_id) >= {least_accounts}
+)
+SELECT account_id, scaffold, min(timestamp) AS timestamp, arg_min(event_id, (timestamp, event_id)) AS event_id,
+       arg_min(p_extraction, (timestamp, event_id)) AS p_extraction, count(*)::BIGINT AS n_prompts,
+       max(timestamp) AS last_seen
+FROM used SEMI JOIN shared USING (scaffold) GROUP BY account_id, scaffold
+"""
+"""DuckDB: `discover`'s input from labels, `.format(source=..., least_accounts=DISCOVER_ACCOUNTS)`. What a known
+template or benign application explains is left out."""
+
+
+@dataclass(frozen=True)
+class Campaigns:
+    """`table`: CAMPAIGN_SCHEMA, largest first. `of_account`: campaign_id of every member."""
+
+    table: pa.Table
+    of_account: dict[str, str]
+
+
+@dataclass(frozen=True)
+class _Group:
+    """A campaign: its accounts, and its row of CAMPAIGN_SCHEMA."""
+
+    campaign_id: str
+    accounts: Sequence[str]
+    row: dict[str, object]
+
+
+def find_campaigns(units: pa.Table, use: pa.Table, n_families: int, rate: float = FAMILY_RATE) -> Campaigns:
+    """Accounts that share flagged families at the same time, from merged units.
+
+    `use`: prompts by (account_id, family, technique, scaffold) with n_prompts, first_seen, last_seen (FAMILY_USE_SQL).
+    Families are split where they rest, joined where the same accounts use them, and an account belongs where most of
+    its matches are: so a reseller with customers in two campaigns does not make them one, nor does a public framework,
+    which is no match here.
+    """
+    evidence = family_evidence(units, n_families, rate)
+    linked = _linked(verified_matches(units), evidence.flagged)
+    cluster = _clusters(linked)
+    home = _homes(linked.account, cluster, len(linked.accounts))
+    at_home = cluster == home[linked.account]
+    groups = [_describe(linked.where(at_home & (cluster == c)), use, evidence) for c in np.unique(cluster[at_home])]
+    groups = sorted(
+        (g for g in groups if len(g.accounts) >= MIN_ACCOUNTS), key=lambda g: (-len(g.accounts), g.campaign_id)
+    )
+    of_account = {account: group.campaign_id for group in groups for account in group.accounts}
+    return Campaigns(pa.Table.from_pylist([group.row for group in groups], CAMPAIGN_SCHEMA), of_account)
+
+
+def discover(uses: pa.Table, least_accounts: int = DISCOVER_ACCOUNTS) -> pa.Table:
+    """Shared scaffolds that no signature explains (DISCOVERED_SCHEMA), most suspicious first; no error guarantee.
+
+    `uses`: one row per (account_id, scaffold), at its first event (timestamp, event_id, p_extraction), with n_prompts
+    and last_seen (SCAFFOLD_USE_SQL). Ranked by accounts x intent x growth: intent is the median over accounts of the
+    first event's, so volume does not count; growth is the new accounts of the busiest week over those of the mean week.
+    """
+    uses = uses.sort_by([(name, "ascending") for name in ("scaffold", "timestamp", "event_id")]).combine_chunks()
+    scaffold, us = uses["scaffold"].to_numpy(), microseconds(uses["timestamp"])
+    starts = changes(scaffold)
+    first, group = np.flatnonzero(starts), np.cumsum(starts) - 1
+    n_accounts = np.bincount(group, minlength=len(first))
+    intent = _medians(group, uses["p_extraction"].to_numpy(), n_accounts)
+    growth = _growth(group, us, len(first))
+    ranked = np.lexsort((scaffold[first], -n_accounts * intent * growth))
+    ranked = ranked[n_accounts[ranked] >= least_accounts][:MOST_DISCOVERED]
+    n_prompts = np.bincount(group, uses["n_prompts"].to_numpy(), len(first)).astype(np.int64)
+    last_seen = np.zeros(len(first), np.int64)
+    np.maximum.at(last_seen, group, microseconds(uses["last_seen"]))
+    examples = [uses["event_id"].slice(first[g], min(n_accounts[g], MOST_EXAMPLES)).to_pylist() for g in ranked]
+    columns = [
+        pa.array(scaffold[first][ranked], pa.uint64()),
+        pa.array(n_accounts[ranked]),
+        pa.array(n_prompts[ranked]),
+        pa.array(intent[ranked], pa.float32()),
+        pa.array(growth[ranked], pa.float32()),
+        pa.array(us[first][ranked], _TIMESTAMP),
+        pa.array(last_seen[ranked], _TIMESTAMP),
+        pa.array(examples, pa.list_(pa.string())),
+    ]
+    return pa.Table.from_arrays(columns, schema=DISCOVERED_SCHEMA)
+
+
+# --- accounts ---------------------------------------------------------------------------------------------------------
+
+
+def _linked(matches: Matches, flagged: Bools) -> Matches:
+    """Matches of flagged families by linked accounts: those with LINK_UNITS of one of them."""
+    own = matches.where(flagged[matches.family])
+    pairs, counts = np.unique(own.account * len(own.families) + own.family, return_counts=True)
+    accounts = pairs[counts >= LINK_UNITS] // max(len(own.families), 1)
+    return own.where(np.isin(own.account, accounts))
+
+
+def _clusters(matches: Matches) -> Ints:
+    """Cluster of each match.
+
+    A family's matches are one episode until it rests. Episodes that share accounts and time join, the closest two
+    first; a joined one counts with all its accounts, so that thin overlaps form no chain.
+    """
+    episode = _episodes(matches)
+    n = int(episode.max(initial=-1)) + 1
+    used = np.zeros((n, len(matches.accounts)), np.float32)
+    used[episode, matches.account] = 1
+    begin, end = np.full(n, np.iinfo(np.int64).max), np.full(n, np.iinfo(np.int64).min)
+    np.minimum.at(begin, episode, matches.us)
+    np.maximum.at(end, episode, matches.us)
+    shared, label = used @ used.T, np.arange(n)
+    while n > 1:
+        size = shared.diagonal()
+        smaller = np.minimum.outer(size, size)
+        apart = np.maximum.outer(begin, begin) - np.minimum.outer(end, end) > GAP_DAYS * DAY_US
+        few = shared < np.minimum(smaller, LINK_ACCOUNTS)
+        overlap = np.triu(np.where(few | apart, 0, shared / np.maximum(smaller, 1)), 1)
+        i, j = np.unravel_index(overlap.argmax(), overlap.shape)
+        if overlap[i, j] < CO_USE:
+            break
+        used[i], begin[i], end[i] = np.maximum(used[i], used[j]), min(begin[i], begin[j]), max(end[i], end[j])
+        used[j], label[label == j] = 0, i
+        shared[i] = shared[:, i] = used @ used[i]
+        shared[j] = shared[:, j] = 0
+    return label[episode]
+
+
+def _episodes(matches: Matches) -> Ints:
+    """Number of each match's episode, in order of family, then time."""
+    order = np.lexsort((matches.us, matches.family))
+    rests = np.diff(matches.us[order], prepend=0) > GAP_DAYS * DAY_US
+    episode = np.empty(len(order), np.int64)
+    episode[order] = np.cumsum(changes(matches.family[order]) | rests) - 1
+    return episode
+
+
+def _homes(account: Ints, cluster: Ints, n_accounts: int) -> Ints:
+    """Cluster [n_accounts] with most of an account's rows, the first of equals; -1 without rows."""
+    width = int(cluster.max(initial=0)) + 1
+    pairs, counts = np.unique(account * width + cluster, return_counts=True)
+    owner, where = pairs // width, pairs % width
+    order = np.lexsort((where, -counts, owner))
+    best = order[changes(owner[order])]
+    home = np.full(n_accounts, -1)
+    home[owner[best]] = where[best]
+    return home
+
+
+def _describe(matches: Matches, use: pa.Table, evidence: FamilyEvidence) -> _Group:
+    """One campaign: its accounts' matches of its families."""
+    accounts = [matches.accounts[i] for i in np.unique(matches.account)]
+    of_family = np.bincount(matches.family, minlength=len(matches.families))
+    families = [int(f) for f in np.argsort(-of_family, kind="stable") if of_family[f]]
+    names = [matches.families[f] for f in families]
+    own = use.filter(pc.field("account_id").isin(accounts) & pc.field("family").isin(names))
+    of_target = np.array([(matches.y >> c & 1).sum() for c in range(len(TARGETS))])
+    campaign_id = _campaign_id(names, int(matches.us.min() // DAY_US))
+    row = {
+        "campaign_id": campaign_id,
+        "n_accounts": len(accounts),
+        "n_prompts": pc.sum(own["n_prompts"], min_count=0).as_py(),
+        "capabilities": [TARGETS[c] for c in np.argsort(-of_target, kind="stable") if of_target[c]],
+        "techniques": _most(own, "technique"),
+        "template_families": names,
+        "scaffolds": _most(own, "scaffold")[:MOST_SCAFFOLDS],
+        "first_seen": int(matches.us.min()),
+        "last_seen": int(max(matches.us.max(), microseconds(own["last_seen"]).max(initial=0))),
+        "flagged_at": int(evidence.flagged_at[families].min().astype(np.int64)),
+        "log10_e": float(evidence.log_max_e[families].max() / np.log(10)),
+    }
+    return _Group(campaign_id, accounts, row)
+
+
+def _campaign_id(families: Sequence[str], day: int) -> str:
+    """The same whatever order events came in: of the families and the first day alone."""
+    digest = blake2b("\x1f".join([*sorted(families), str(day)]).encode(), digest_size=6)
+    return f"campaign-{digest.hexdigest()}"
+
+
+def _most(use: pa.Table, column: str) -> list[object]:
+    """Values of a column other than null, by prompts, most first."""
+    sums = use.group_by(column).aggregate([("n_prompts", "sum")])
+    ranked = sums.sort_by([("n_prompts_sum", "descending"), (column, "ascending")])
+    return [value for value in ranked[column].to_pylist() if value is not None]
+
+
+# --- scaffolds --------------------------------------------------------------------------------------------------------
+
+
+def _medians(group: Ints, values: NDArray[np.float32], sizes: Ints) -> NDArray[np.float32]:
+    """Lower median of each group's values; groups are 0, 1, ... of the given sizes, in order."""
+    ranked = values[np.lexsort((values, group))]
+    return np.asarray(ranked[np.cumsum(sizes) - sizes + (sizes - 1) // 2])
+
+
+def _growth(group: Ints, us: Ints, n_groups: int) -> Floats:
+    """Rows of a group's busiest week over those of its mean week; weeks run from the first of all rows to the last."""
+    week = (us - us.min(initial=np.iinfo(np.int64).max)) // WEEK_US
+    n_weeks = int(week.max(initial=0)) + 1
+    weekly = np.bincount(group * n_weeks + week, minlength=n_groups * n_weeks).reshape(n_groups, n_weeks)
+    return np.asarray(weekly.max(axis=1, initial=0) * n_weeks / weekly.sum(axis=1))

@@ -1,0 +1,117 @@
+"""Static encoder: normalised text -> token ids -> one embedding a prompt and one a window of tokens.
+
+Third step of the flow: text -> **encoder** -> templates, heads. An embedding is the l2-normalised sum of its tokens' rows (a mean, up
+to length); rows carry their own weights. A long prompt is read whole: its windows are embedded one by one and add up to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import gigatoken
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import load_file, save_file
+from scipy.sparse import csr_matrix
+
+WINDOW_TOKENS = 128
+"""Tokens a window: about 500 bytes, so that an ordinary prompt is one window and a template is seen wherever it stands."""
+
+
+@dataclass(frozen=True)
+class TokenBatch:
+    """Token ids of n texts end to end: text i is `ids[offsets[i]:offsets[i + 1]]`."""
+
+    ids: NDArray[np.int32]
+    offsets: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """What the encoder makes of n texts: embeddings [n, d] and window embeddings [w, d], f32, l2-normalised (zero if empty).
+
+    Windows of text i are rows `window_offsets[i]:window_offsets[i + 1]`.
+    """
+
+    tokens: TokenBatch
+    embeddings: NDArray[np.float32]
+    windows: NDArray[np.float32]
+    window_offsets: NDArray[np.int64]
+
+
+class Tokenizer:
+    """Byte-level BPE from a `tokenizer.json`, run by gigatoken: same ids as Hugging Face tokenizers, some 40 times faster."""
+
+    def __init__(self, path: Path) -> None:
+        self._backend = gigatoken.Tokenizer.from_json(path.read_bytes())
+        self.vocab_size: int = self._backend.vocab_size
+
+    def encode(self, texts: Sequence[str]) -> TokenBatch:
+        """Ids of each text. One text takes a shorter way that skips the columnar wrapper."""
+        if len(texts) == 1:
+            ids = np.asarray(self._backend.encode(texts[0]), np.int32)
+            return TokenBatch(ids, np.array([0, len(ids)], np.int64))
+        layout = self._backend.encode_batch(list(texts), parallel=False).layout
+        offsets = np.asarray(layout.offsets, np.int64)
+        ids = np.asarray(layout.content.data)[offsets[0] : offsets[-1]].astype(np.int32)
+        return TokenBatch(ids, offsets - offsets[0])
+
+
+def l2_normalise(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Rows scaled to length one; a zero row stays zero."""
+    norms = np.linalg.norm(rows, axis=1, keepdims=True)
+    return rows / np.where(norms > 0, norms, 1)
+
+
+def window_offsets(tokens: TokenBatch, size: int = WINDOW_TOKENS) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """(token offset of each window start plus the end [w + 1], window offset of each text [n + 1]). An empty text has one window."""
+    lengths = np.diff(tokens.offsets)
+    per_text = np.maximum(-(-lengths // size), 1)
+    owners = np.concatenate([[0], np.cumsum(per_text)])
+    ordinal = np.arange(owners[-1]) - np.repeat(owners[:-1], per_text)
+    starts = np.repeat(tokens.offsets[:-1], per_text) + ordinal * size
+    return np.append(starts, tokens.offsets[-1]), owners
+
+
+class StaticEncoder:
+    """Embedding table [vocab, d] stored as int8 rows with one scale each, held as f32."""
+
+    def __init__(self, tokenizer: Tokenizer, table: NDArray[np.float32]) -> None:
+        self.tokenizer = tokenizer
+        self._table = np.ascontiguousarray(table, np.float32)
+
+    @classmethod
+    def load(cls, tokenizer_path: Path, table_path: Path) -> StaticEncoder:
+        """Read `tokenizer.json` and `embeddings.safetensors` (tensors `rows` int8 [v, d], `scales` f32 [v])."""
+        tensors = load_file(table_path)
+        return cls(Tokenizer(tokenizer_path), tensors["rows"].astype(np.float32) * tensors["scales"][:, None])
+
+    @property
+    def dimensions(self) -> int:
+        return int(self._table.shape[1])
+
+    def encode(self, texts: Sequence[str]) -> Encoded:
+        """Encode normalised texts (see `text.normalise_text`)."""
+        tokens = self.tokenizer.encode(texts)
+        starts, owners = window_offsets(tokens)
+        shape = (len(starts) - 1, self._table.shape[0])
+        bag = csr_matrix((np.ones(len(tokens.ids), np.float32), tokens.ids, starts), shape=shape)
+        sums = bag @ self._table
+        totals = sums if len(sums) == len(tokens) else np.add.reduceat(sums, owners[:-1], axis=0)
+        return Encoded(tokens, l2_normalise(totals), l2_normalise(sums), owners)
+
+
+def quantise(table: NDArray[np.float32]) -> dict[str, NDArray[np.int8] | NDArray[np.float32]]:
+    """int8 rows and their scales, such that `rows * scales[:, None]` is within half a step of `table`."""
+    scales = np.maximum(np.abs(table).max(axis=1), 1e-12).astype(np.float32) / np.float32(127)
+    return {"rows": np.rint(table / scales[:, None]).astype(np.int8), "scales": scales}
+
+
+def save_table(table: NDArray[np.float32], path: Path) -> None:
+    """Write `embeddings.safetensors` as `StaticEncoder.load` reads it."""
+    save_file(quantise(table), path)

@@ -1,0 +1,79 @@
+"""From what was sent to what is compared: one scored text, its normal form, and where a span of the one lies in the other.
+
+Second step of the flow: records -> **text** -> encoder. Normal form undoes the cheap disguises (compatibility forms, zero-width and
+bidirectional controls, case, whitespace) so that tokens, shingles and unit keys agree for texts that a reader takes for the same.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from hashlib import blake2b
+
+import numpy as np
+
+SYSTEM_SEPARATOR = "\n\n"
+HEAD_CHARS = 96
+"""Length of the scaffold anchors: long enough that two unrelated prompts do not share one, short enough to end before most payloads."""
+
+# Unicode category Cf (zero-width, bidi, soft hyphen, tags ...) and variation selectors: invisible, hence free to insert.
+_INVISIBLE = re.compile(
+    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164"
+    "\ufe00-\ufe0f\ufeff\ufff9-\ufffb\U000e0000-\U000e0fff]"
+)
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_ASCII_SPACE = np.array([chr(code).isspace() for code in range(128)])
+_DIGITS = re.compile(r"\d+")
+
+
+def scored_text(system: str | None, prompt: str) -> str:
+    """What is scored: the system text, if any, then the newest user turn."""
+    return prompt if not system else f"{system}{SYSTEM_SEPARATOR}{prompt}"
+
+
+def normalise_text(text: str) -> str:
+    """NFKC, no invisible characters, lower case, runs of whitespace as one space. Lone surrogates become U+FFFD. Idempotent."""
+    if text.isascii():
+        return " ".join(text.lower().split())
+    visible = _INVISIBLE.sub("", _SURROGATE.sub("\ufffd", text))
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", visible).lower())
+    return " ".join(_INVISIBLE.sub("", folded).split())
+
+
+def original_span(text: str, start: int, end: int) -> tuple[int, int]:
+    """Characters [start, end) of `normalise_text(text)`, start < end, as a span of `text` itself.
+
+    Exact for ASCII; elsewhere by normalising growing prefixes (binary search), so a span may take in a neighbouring combining mark.
+    """
+    if not text.isascii():
+        return _prefix_reaching(text, start + 1) - 1, _prefix_reaching(text, end)
+    solid = np.flatnonzero(~_ASCII_SPACE[np.frombuffer(text.encode("ascii"), np.uint8)])
+    normal = normalise_text(text)
+    first, last = start - normal.count(" ", 0, start), end - normal.count(" ", 0, end) - 1
+    return int(solid[min(first, len(solid) - 1)]), int(solid[last]) + 1
+
+
+def _prefix_reaching(text: str, length: int) -> int:
+    """Length of the shortest prefix of `text` whose normal form has at least `length` characters."""
+    low, high = 0, len(text)
+    while low < high:
+        middle = (low + high) // 2
+        if len(normalise_text(text[:middle])) >= length:
+            high = middle
+        else:
+            low = middle + 1
+    return low
+
+
+def keyed_hash(parts: Sequence[str], key: bytes) -> int:
+    """64-bit keyed BLAKE2b of normalised parts. Keyed, so that a dictionary of likely prompts cannot be tried against stored keys."""
+    digest = blake2b("\x1f".join(parts).encode("utf-8", "surrogatepass"), digest_size=8, key=key)
+    return int.from_bytes(digest.digest(), "little")
+
+
+def scaffold_anchors(normalised: str) -> list[str]:
+    """Head and tail of a normalised text with numbers masked: the two places where a template that wraps a payload is constant."""
+    masked = _DIGITS.sub("0", normalised)
+    head, tail = masked[:HEAD_CHARS], masked[-HEAD_CHARS:]
+    return [head] if head == tail else [head, tail]

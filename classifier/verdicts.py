@@ -1,0 +1,199 @@
+"""Verdicts: from every account's evidence to its decision, with the false discovery rate held. Plain functions on
+arrays.
+
+    labels, units -> evidence -> **verdicts** -> campaigns
+
+A flag is Benjamini-Yekutieli on 1/M, M an account's largest evidence so far, so the rate holds however often one looks
+and whatever ties accounts together: E[sup over time of the false share among flags] <= ALPHA, for accounts whose
+conduct is within the baselines. Review is e-BH (Wang & Ramdas 2022) on the current evidence. Natural logs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from classifier.eprocess import Bools, Floats, Ints, changes
+from classifier.errors import UsageError
+from classifier.evidence import Baselines, Replay, minimum_units
+from classifier.types import TARGETS, Basis, Decision
+
+ALPHA = 0.01
+REVIEW_ALPHA = 0.10
+CAPABILITY_FACTOR = len(TARGETS)
+"""A target is named when its own e exceeds the threshold by this: then the account's mean e passes by that target
+alone."""
+
+Times = NDArray[np.datetime64]
+
+
+@dataclass(frozen=True)
+class Verdicts:
+    """Decisions on A accounts, sorted by account. `n_flagged` is R; log thresholds are those of M (flag) and e
+    (review).
+
+    `capabilities`: what an account is flagged or reviewed for, strongest first, of TARGETS. `flagged_at` [A]
+    datetime64[us], NaT for the others: event time at which the rule first held. `minimum_units`: with fewer, no
+    evidence is not yet `clear`.
+    """
+
+    account_ids: pa.Array
+    decision: Sequence[Decision]
+    basis: Sequence[Basis | None]
+    capabilities: Sequence[tuple[str, ...]]
+    flagged: Bools
+    flagged_at: Times
+    population: int
+    n_flagged: int
+    log_threshold: float
+    log_review_threshold: float
+    minimum_units: int
+
+
+def decide(replay: Replay, population: int, baselines: Baselines) -> Verdicts:
+    """Judge all accounts of a run. `population`: registered accounts, an upper bound fixed beforehand; never "seen so
+    far".
+
+    Raises UsageError if the run holds more accounts than that.
+    """
+    n_accounts = len(replay.account_ids)
+    if population < n_accounts:
+        raise UsageError(
+            f"The population must be at least the {n_accounts} accounts of the run, got {population}: give the number "
+            "of registered accounts."
+        )
+    scale = flag_scale(population)
+    n_flagged = by_step_up(replay.log_max_e, population)
+    log_threshold = scale - math.log(max(n_flagged, 1))
+    log_review = math.log(population / REVIEW_ALPHA / max(e_bh(replay.log_review, population), 1))
+    flagged = replay.log_max_e >= log_threshold
+    reviewed = ~flagged & (replay.log_review >= log_review)
+    least = minimum_units(log_threshold, baselines.m1)
+    order = list(Decision)
+    rank = np.select([flagged, reviewed, replay.n_units < least], [3, 2, 0], 1)
+    return Verdicts(
+        account_ids=replay.account_ids,
+        decision=[order[i] for i in rank],
+        basis=_bases(replay, flagged, reviewed, log_review),
+        capabilities=_capabilities(replay, flagged, reviewed, log_threshold, log_review),
+        flagged=flagged,
+        flagged_at=flag_times(
+            replay.record_account, replay.record_us, replay.record_log_e, n_accounts, n_flagged, scale
+        ),
+        population=population,
+        n_flagged=n_flagged,
+        log_threshold=log_threshold,
+        log_review_threshold=log_review,
+        minimum_units=least,
+    )
+
+
+def by_step_up(log_m: Floats, population: int, alpha: float = ALPHA) -> int:
+    """R, the largest r with r values at M >= N H / (alpha r), H = 1 + 1/2 + ... + 1/N (Benjamini & Yekutieli 2001 on
+    1/M)."""
+    return _step_up(log_m, flag_scale(population, alpha))
+
+
+def e_bh(log_e: Floats, population: int, alpha: float = REVIEW_ALPHA) -> int:
+    """The largest r with r values at e >= N / (alpha r) (Wang & Ramdas 2022)."""
+    return _step_up(log_e, math.log(population / alpha))
+
+
+def flag_scale(population: int, alpha: float = ALPHA) -> float:
+    """log(N H / alpha), the threshold of a lone flag.
+
+    N counts as at least 2: a flag of all of N accounts needs M >= H/alpha, which for N = 1 would be the cap of intent.
+    """
+    n = max(population, 2)
+    return math.log(n * harmonic(n) / alpha)
+
+
+def harmonic(n: int) -> float:
+    """1 + 1/2 + ... + 1/n, within 1e-13 (Euler-Maclaurin above 1000)."""
+    if n <= 1000:
+        return math.fsum(1 / i for i in range(1, n + 1))
+    return math.log(n) + float(np.euler_gamma) + 1 / (2 * n) - 1 / (12 * n**2)
+
+
+def fdr_bound(n_flagged: int, strata: Iterable[tuple[float, int]], alpha: float = ALPHA) -> float:
+    """min(1, alpha + sum eps N / R): promised of a population of strata (eps, N) with at most a share eps beyond the
+    baselines."""
+    return min(1.0, alpha + sum(share * accounts for share, accounts in strata) / max(n_flagged, 1))
+
+
+def flag_times(account: Ints, us: Ints, log_m: Floats, n_accounts: int, n_flagged: int, scale: float) -> Times:
+    """When the rule first held for each account [n_accounts], datetime64[us], NaT if it does not hold at the end.
+
+    Records (account, us, log_m), sorted by account then time, say when an account's M rose and to what; n_flagged is R
+    at the end. M only rises, so R(t) does too, and an account is flagged at the first t with M(t) >= N H / (alpha
+    R(t)). Only records that suffice for the final R matter: nobody is flagged with less at any earlier time, nor counts
+    towards an earlier R(t).
+    """
+    needed = _least_rank(log_m, scale, n_flagged)
+    keep = changes(account, needed) & (needed <= n_flagged)
+    account, us, needed = account[keep], us[keep], needed[keep]
+    reached = _rank_times(account, us, needed, n_accounts, n_flagged)
+    times = np.full(n_accounts, np.iinfo(np.int64).max)
+    np.minimum.at(times, account, np.maximum(us, reached[needed]))
+    times[times == np.iinfo(np.int64).max] = np.iinfo(np.int64).min  # how datetime64 spells NaT
+    return times.view("datetime64[us]")
+
+
+def _rank_times(account: Ints, us: Ints, needed: Ints, n_accounts: int, n_flagged: int) -> Ints:
+    """First time [n_flagged + 1] at which R(t) >= r, for each r."""
+    current = np.full(n_accounts, n_flagged + 1)
+    slack = -np.arange(n_flagged + 1, dtype=np.int32)  # accounts that need at most rank r, less r
+    reached = np.zeros(n_flagged + 1, np.int64)
+    rank = 0
+    for row in np.argsort(us, kind="stable"):
+        new, old = needed[row], current[account[row]]
+        slack[new:old] += 1
+        current[account[row]] = new
+        first = max(new, rank + 1)  # only where slack has just grown can R have grown
+        attained = np.flatnonzero(slack[first:old] >= 0)
+        if len(attained):
+            reached[rank + 1 : first + attained[-1] + 1] = us[row]
+            rank = first + attained[-1]
+    return reached
+
+
+def _least_rank(log_values: Floats, scale: float, limit: int) -> Ints:
+    """Smallest r with value >= scale - log r; limit + 1 where none up to the limit will do."""
+    thresholds = scale - np.log(np.arange(1, limit + 1))
+    return np.searchsorted(-thresholds, -log_values, side="left") + 1
+
+
+def _step_up(log_values: Floats, scale: float) -> int:
+    n = len(log_values)
+    enough = np.cumsum(np.bincount(_least_rank(log_values, scale, n), minlength=n + 2))[: n + 1]
+    return int(np.flatnonzero(enough >= np.arange(n + 1))[-1])
+
+
+def _capabilities(
+    replay: Replay, flagged: Bools, reviewed: Bools, log_threshold: float, log_review: float
+) -> list[tuple[str, ...]]:
+    strength = np.where(flagged[:, None], replay.log_max_e_target, replay.log_review_target)
+    least = np.where(flagged, log_threshold, log_review) + math.log(CAPABILITY_FACTOR)
+    named: list[tuple[str, ...]] = [()] * len(flagged)
+    for i in np.flatnonzero(flagged | reviewed):
+        order = np.argsort(-strength[i], kind="stable")
+        count = max(int((strength[i] >= least[i]).sum()), 1)
+        named[i] = tuple(TARGETS[c] for c in order[:count])
+    return named
+
+
+def _bases(replay: Replay, flagged: Bools, reviewed: Bools, log_review: float) -> list[Basis | None]:
+    """Signature if that channel alone suffices, as it does for every flag: intent is capped. Else what says most."""
+    signature, public, intent = replay.log_basis.T
+    rank = np.select(
+        [~(flagged | reviewed), flagged | (signature >= log_review), intent >= public, public > signature],
+        [0, 1, 2, 3],
+        1,
+    )
+    choices = (None, Basis.SIGNATURE, Basis.INTENT, Basis.PUBLIC)
+    return [choices[i] for i in rank]

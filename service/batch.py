@@ -1,0 +1,164 @@
+"""Historical traffic, labelled: files in, a run's folder out. The batch path of DESIGN.md section 8.
+
+    records -> parts -> **batch** (drop duplicates, label in threads, write) -> findings (verdicts, run.json)
+
+A part is read ahead while the one before it is labelled; memory is bounded by two parts, and by 16 bytes an event id
+that the input supplied. Everything is written so that a run which is killed at any moment resumes to the same outputs.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from classifier.errors import UsageError
+from classifier.evidence import merge_units
+from classifier.types import EVENT_SCHEMA, LABEL_SCHEMA
+from service.findings import RunSummary, conclude
+from service.formats import AUTO, format_named
+from service.records import ROWS_PER_PART, Part, expand_inputs, read_parts
+from service.run import PartFacts, Planned, RunFolder, Settings, open_run
+from service.seen import SeenIds
+
+if TYPE_CHECKING:
+    from classifier.pipeline import Pipeline
+
+CHUNK = 1024
+"""Rows that a thread labels at once: enough to amortise a call, few enough for a part to keep every thread busy."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is: records read, and which of its inputs is being labelled, from 1."""
+
+    n_read: int
+    input: int
+    n_inputs: int
+
+
+def label(
+    paths: Sequence[str],
+    out: Path,
+    *,
+    pipeline: Pipeline,
+    format: str = AUTO,
+    population: int | None = None,
+    workers: int | None = None,
+    fresh: bool = False,
+    progress: Callable[[Progress], None] = lambda progress: None,
+) -> RunSummary:
+    """Label files, folders and globs of traffic into the folder `out`; resumes there, or adds to what is there.
+
+    Args:
+        population: registered accounts, an upper bound that must not depend on the traffic; those of the run if None.
+        workers: threads that label; as many as there are processors if None.
+        fresh: delete what an earlier run wrote in `out` first.
+        progress: called after every part, in this thread.
+
+    Raises:
+        UsageError: no such format, no worker, or a population below the accounts of the run.
+        InputError: an input cannot be read, or none of its records could be labelled.
+        OutputError: `out` cannot be used.
+    """
+    format_named(format)
+    if workers is not None and workers < 1:
+        raise UsageError(f"--workers got {workers}: expected at least 1.")
+    started = time.monotonic()
+    files = expand_inputs(paths)
+    settings = Settings(pipeline.bundle_id, pipeline.catalogue_id, format, ROWS_PER_PART)
+    with open_run(out, settings, fresh) as folder:
+        planned = folder.plan(files)
+        threads = workers if workers is not None else os.cpu_count() or 1
+        with _Labelling(folder, pipeline, threads) as labelling:
+            _label_all(labelling, planned, progress)
+        seconds = {"label": time.monotonic() - started}
+        return conclude(folder, pipeline, population, threads, seconds)
+
+
+def _label_all(labelling: _Labelling, planned: Sequence[Planned], progress: Callable[[Progress], None]) -> None:
+    folder, n_read = labelling.folder, 0
+    known = len(folder.inputs)
+    for index, item in enumerate(planned):
+        folder.record([one.recorded for one in planned[: max(index + 1, known)]])
+        for facts in labelling.label_input(item):
+            n_read += facts.n_read
+            progress(Progress(n_read, index + 1, len(planned)))
+
+
+class _Ahead(NamedTuple):
+    """A part, and the one after it, None at the end of the file."""
+
+    part: Part
+    following: Future[Part | None]
+
+
+class _Labelling:
+    """The threads and the memory of ids that the inputs of a run share."""
+
+    def __init__(self, folder: RunFolder, pipeline: Pipeline, threads: int) -> None:
+        self.folder = folder
+        self._pipeline = pipeline
+        self._seen = SeenIds()
+        self._pool = ThreadPoolExecutor(threads, "label")
+        self._reader = ThreadPoolExecutor(1, "read")
+
+    def __enter__(self) -> _Labelling:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for pool in (self._reader, self._pool):
+            pool.shutdown(cancel_futures=True)
+
+    def label_input(self, item: Planned) -> Iterator[PartFacts]:
+        """Label what is not labelled of an input; yields the facts of its parts, those of earlier runs too."""
+        if item.file is None or self.folder.is_complete(item.recorded.digest):
+            for part_id in self.folder.part_ids(item.recorded.digest):
+                yield self._recall(part_id)
+            return
+        done = set(self.folder.part_ids(item.recorded.digest))
+        parts = read_parts(item.file, self.folder.settings.format, self.folder.settings.rows_per_part)
+        for part, following in self._look_ahead(parts):
+            yield self._recall(part.part_id) if part.part_id in done else self._label_part(part, following)
+
+    def _look_ahead(self, parts: Iterator[Part]) -> Iterator[_Ahead]:
+        """Parts, the next one read in the reader's thread meanwhile."""
+        ahead = self._reader.submit(next, parts, None)
+        while (part := ahead.result()) is not None:
+            following = self._reader.submit(next, parts, None)
+            yield _Ahead(part, following)
+            ahead = following
+
+    def _label_part(self, part: Part, following: Future[Part | None]) -> PartFacts:
+        events = part.events.filter(pa.array(self._new(part.events))).select(EVENT_SCHEMA.names)
+        chunks = self._pool.map(
+            lambda start: self._pipeline.label(events.slice(start, CHUNK)), range(0, events.num_rows, CHUNK)
+        )
+        labelled = list(chunks)
+        labels = pa.concat_tables([LABEL_SCHEMA.empty_table(), *(one.labels for one in labelled)])
+        units = merge_units(one.units for one in labelled)
+        last = following.exception() is None and following.result() is None
+        facts = PartFacts(part.n_read, len(events), len(part.rejected), len(part.events) - len(events), last)
+        self.folder.write_part(part.part_id, labels, units, part.rejected, facts)
+        return facts
+
+    def _new(self, events: pa.RecordBatch) -> NDArray[np.bool_]:
+        """Events [n] whose id was not supplied before."""
+        supplied = events["supplied_id"].to_numpy(zero_copy_only=False)
+        new = np.ones(len(events), bool)
+        new[supplied] = self._seen.admit(events["event_id"].filter(events["supplied_id"]).to_pylist())
+        return new
+
+    def _recall(self, part_id: str) -> PartFacts:
+        """Remember the ids of a part that is done. Ids that were made begin with the digest of their own file."""
+        own = f"{part_id[:16]}:"
+        self._seen.admit([name for name in self.folder.event_ids(part_id) if not name.startswith(own)])
+        return self.folder.facts(part_id)

@@ -1,0 +1,263 @@
+"""Events as columns: built from extracted fields, or taken whole from the columns of a table where that is safe.
+
+Stands between `formats` and `records`. The short cut for tables only ever answers for rows it is sure of; all others go
+through the format's extractor, one by one, so both ways agree by construction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from classifier.types import EVENT_SCHEMA
+from service import timestamps
+from service.fields import MAX_ID_BYTES, MAX_PROMPT_BYTES, BadRecordError, Fields
+from service.formats import CONTEXT, Format
+
+PART_SCHEMA = EVENT_SCHEMA.append(pa.field("supplied_id", pa.bool_(), nullable=False))
+_VISIBLE = (
+    "[^\t-\r\x1c-\x20\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]"  # whatever str.isspace() is false for
+)
+
+Mask = npt.NDArray[np.bool_]
+
+
+class Refused(NamedTuple):
+    """A record that gives no event; `row` is its number in the file, from 1."""
+
+    row: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Fields of n records as Arrow arrays [n]; null where a record has none. `row` is int64 [n], ascending from 1."""
+
+    event_id: pa.StringArray
+    account_id: pa.StringArray
+    micros: pa.Int64Array
+    system: pa.StringArray
+    prompt: pa.StringArray
+    row: npt.NDArray[np.int64]
+
+    def events(self, digest: str) -> pa.RecordBatch:
+        """PART_SCHEMA; a missing id becomes `digest[:16]:row`, a missing time the row as microseconds since 1970."""
+        row = pa.array(self.row)
+        event_id, micros = self.event_id, self.micros
+        supplied = event_id.is_valid()
+        if event_id.null_count:
+            made = pc.binary_join_element_wise(pa.scalar(digest[:16]), row.cast(pa.string()), ":")
+            event_id = pc.coalesce(event_id, made)
+        if micros.null_count:
+            micros = pc.coalesce(micros, row)
+        stamp = micros.cast(EVENT_SCHEMA.field("timestamp").type)
+        arrays = [event_id, self.account_id, stamp, self.system, self.prompt, supplied]
+        return pa.RecordBatch.from_arrays(arrays, schema=PART_SCHEMA)
+
+
+class Read(NamedTuple):
+    """What came of some records: together they are all of them."""
+
+    columns: Columns
+    refused: list[Refused]
+
+
+class Gatherer:
+    """Extracted fields and refusals, one record at a time.
+
+    Fields are kept in one flat list, not as tuples: tens of thousands of live tuples make the garbage collector, which
+    walks them over and over, take a third of the time.
+    """
+
+    def __init__(self) -> None:
+        self._cells: list[str | int | None] = []
+        self._rows: list[int] = []
+        self._refused: list[Refused] = []
+
+    def __len__(self) -> int:
+        return len(self._rows) + len(self._refused)
+
+    def add(self, row: int, fields: Fields) -> None:
+        self._cells.extend(fields)
+        self._rows.append(row)
+
+    def refuse(self, row: int, bad: BadRecordError) -> None:
+        self._refused.append(Refused(row, str(bad)))
+
+    def read(self) -> Read:
+        """All that was gathered, in the order in which it was."""
+        width = len(Fields._fields)
+        event_id, account_id, micros, system, prompt = (self._cells[index::width] for index in range(width))
+        strings = (pa.array(values, pa.string()) for values in (event_id, account_id, system, prompt))
+        event_ids, account_ids, systems, prompts = strings
+        times, rows = pa.array(micros, pa.int64()), np.array(self._rows, np.int64)
+        return Read(Columns(event_ids, account_ids, times, systems, prompts, rows), self._refused)
+
+
+def read_table(table: Mapping[str, pa.Array], row: npt.NDArray[np.int64], source: Format) -> Read:
+    """Events of columns of equal length n in the given format; `row` [n] are their numbers in the file."""
+    if not source.flat:
+        return _extract_rows(table, row, source, np.ones(len(row), bool))
+    whole, sure = _take_whole(table, row)
+    if sure.all():
+        return Read(whole, [])
+    read = _extract_rows(table, row, source, ~sure)
+    return Read(_merge(whole, sure, read.columns), read.refused)
+
+
+def plain_column(column: pa.Array) -> pa.Array:
+    """Dictionaries and views as the types that all of Arrow's kernels take; any other column as it is."""
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    return column.cast(pa.large_string()) if pa.types.is_string_view(column.type) else column
+
+
+class _Taken(NamedTuple):
+    """A column as taken whole, and for which rows that is safe [n]."""
+
+    values: pa.Array
+    sure: Mask
+
+
+def _take_whole(table: Mapping[str, pa.Array], row: npt.NDArray[np.int64]) -> tuple[Columns, Mask]:
+    missing = pa.nulls(len(row))
+    account = _take_ids(table.get("account_id", missing))
+    event = _take_ids(table.get("event_id", missing))
+    prompt = _take_text(table.get("prompt", missing))
+    system = _take_text(table.get("system", missing))
+    micros = _take_micros(table.get("timestamp", missing))
+    sure = account.sure & event.sure & prompt.sure & system.sure & micros.sure
+    sure &= _mask(account.values.is_valid()) & _mask(prompt.values.is_valid())
+    for name in ("tools", "attributes", *CONTEXT):
+        sure &= _passes_unread(name, table.get(name, missing))
+    return Columns(event.values, account.values, micros.values, system.values, prompt.values, row), sure
+
+
+def _take_ids(column: pa.Array) -> _Taken:
+    if pa.types.is_integer(column.type):
+        return _Taken(column.cast(pa.string()), np.ones(len(column), bool))
+    taken = _take_text(column, MAX_ID_BYTES)
+    return _Taken(taken.values, taken.sure & ~_mask(pc.match_substring(taken.values, "\0")))
+
+
+def _take_text(column: pa.Array, limit: int = MAX_PROMPT_BYTES) -> _Taken:
+    """Text, with blank text as null; sure unless it is too long or is not text."""
+    texts = _as_text(column)
+    if texts is None:
+        return _Taken(pa.nulls(len(column), pa.string()), _mask(column.is_null()))
+    visible = pc.match_substring_regex(texts, _VISIBLE)
+    short = pc.less_equal(pc.binary_length(texts), limit)
+    values = texts if visible.null_count == 0 and pc.all(visible).as_py() else pc.if_else(visible, texts, None)
+    return _Taken(values, _mask(short) | _mask(texts.is_null()))
+
+
+def _take_micros(column: pa.Array) -> _Taken:
+    kind = column.type
+    if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
+        micros = timestamps.micros_of_instants(column)
+    elif pa.types.is_floating(kind) or (pa.types.is_integer(kind) and kind != pa.uint64()):
+        micros = timestamps.micros_of_numbers(column.cast(pa.float64() if pa.types.is_floating(kind) else pa.int64()))
+    else:
+        texts = _take_text(column)
+        column, micros = texts.values, timestamps.micros_of_text(texts.values)
+        return _Taken(micros, texts.sure & _mask(pc.or_(micros.is_valid(), column.is_null())))
+    return _Taken(micros, _mask(pc.or_(micros.is_valid(), column.is_null())))
+
+
+def _passes_unread(name: str, column: pa.Array) -> Mask:
+    """Rows in which a field beside the event's needs no look: it is absent, or its type alone makes it right."""
+    kind = column.type
+    if name in CONTEXT:
+        right = _is_text(kind) or (pa.types.is_integer(kind) and int in CONTEXT[name])
+    else:
+        right = name == "attributes" and (pa.types.is_struct(kind) or pa.types.is_map(kind))
+    if right:
+        return np.ones(len(column), bool)
+    absent = pc.equal(pc.binary_length(column), 0) if _is_text(kind) else column.is_null()
+    return _mask(pc.fill_null(absent, True))
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    tests = (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary, pa.types.is_large_binary)
+    return any(test(kind) for test in tests)
+
+
+def _as_text(column: pa.Array) -> pa.StringArray | None:
+    """A text or binary column as valid UTF-8, or None if it is neither."""
+    if pa.types.is_null(column.type):
+        return pa.nulls(len(column), pa.string())
+    if not _is_text(column.type):
+        return None
+    try:
+        texts = column.cast(pa.string())
+        texts.validate(full=True)
+    except pa.ArrowInvalid:
+        return None
+    return texts
+
+
+def _extract_rows(table: Mapping[str, pa.Array], row: npt.NDArray[np.int64], source: Format, which: Mask) -> Read:
+    gathered = Gatherer()
+    values = [_python_values(column, which) for column in table.values()]
+    for number, *cells in zip(row[which].tolist(), *values, strict=True):
+        try:
+            gathered.add(number, source.extract(dict(zip(table, cells, strict=True))))
+        except BadRecordError as bad:
+            gathered.refuse(number, bad)
+    return gathered.read()
+
+
+def _python_values(column: pa.Array, which: Mask) -> list[object]:
+    """Values as an extractor takes them: maps as dicts, instants in microseconds, and bytes where text is not UTF-8."""
+    if pa.types.is_nested(column.type):
+        return [_python_value(column[index]) for index in np.flatnonzero(which).tolist()]
+    column = column.filter(pa.array(which))
+    if _is_text(column.type):
+        return [_decoded(value) for value in column.cast(pa.large_binary()).to_pylist()]
+    if pa.types.is_timestamp(column.type) or pa.types.is_date(column.type):
+        # An instant outside the range may not fit a datetime; any value that is out of range says the same of it.
+        micros = pc.coalesce(timestamps.micros_of_instants(column), pa.scalar(0, pa.int64()))
+        column = pc.if_else(column.is_valid(), micros, None).cast(pa.timestamp("us", tz="UTC"))
+    return column.to_pylist()  # type: ignore[no-any-return]
+
+
+def _python_value(scalar: pa.Scalar) -> object:
+    try:
+        return scalar.as_py(maps_as_pydicts="lossy")
+    except ValueError:  # text inside that is not UTF-8, or instants that do not fit a datetime
+        return b""
+
+
+def _decoded(value: bytes | None) -> object:
+    try:
+        return value if value is None else value.decode()
+    except UnicodeDecodeError:
+        return value
+
+
+def _merge(whole: Columns, sure: Mask, others: Columns) -> Columns:
+    """Rows of `whole` that are sure and all of `others`, in the order of the file."""
+    row = np.concatenate([whole.row[sure], others.row])
+    order = np.argsort(row, kind="stable")
+    keep = pa.array(sure)
+
+    def both(ours: pa.Array, theirs: pa.Array) -> pa.Array:
+        return pa.concat_arrays([ours.filter(keep), theirs]).take(pa.array(order))
+
+    pairs = [
+        (getattr(whole, name), getattr(others, name))
+        for name in ("event_id", "account_id", "micros", "system", "prompt")
+    ]
+    event_id, account_id, micros, system, prompt = (both(ours, theirs) for ours, theirs in pairs)
+    return Columns(event_id, account_id, micros, system, prompt, row[order])
+
+
+def _mask(values: pa.Array) -> Mask:
+    filled: Mask = pc.fill_null(values, False).to_numpy(zero_copy_only=False)
+    return filled.astype(bool)

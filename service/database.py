@@ -1,0 +1,41 @@
+"""DuckDB over the parts of a run: what is summed on disk rather than in memory. Used by `findings` and `accounts`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+
+MEMORY_LIMIT = "1GB"
+"""What DuckDB may hold before it spills."""
+
+
+@contextmanager
+def database(spill: Path, threads: int) -> Iterator[duckdb.DuckDBPyConnection]:
+    """An empty DuckDB, in bounded memory, that installs and fetches nothing; it spills to the folder `spill`."""
+    config: dict[str, str | bool | int | float | list[str]] = {
+        "memory_limit": MEMORY_LIMIT,
+        "temp_directory": str(spill),
+        "threads": threads,
+        "autoinstall_known_extensions": "false",
+        "autoload_known_extensions": "false",
+    }
+    with duckdb.connect(config=config) as db:
+        yield db
+
+
+def parquet_source(paths: Sequence[Path]) -> str:
+    """Parquet files as a table function of SQL; brackets keep DuckDB from taking wildcards in a path for a pattern."""
+    escaped = ["".join(f"[{c}]" if c in "*?[" else c for c in str(path)).replace("'", "''") for path in paths]
+    names = ", ".join(f"'{path}'" for path in escaped)
+    return f"read_parquet([{names}])"
+
+
+def query(db: duckdb.DuckDBPyConnection, sql: str) -> pa.Table:
+    """All rows of a query, in memory."""
+    table = db.sql(sql).to_arrow_table()
+    assert table is not None
+    return table

@@ -1,0 +1,158 @@
+"""The fields of an event and the checks that every format shares, one value at a time: what `formats` is built from.
+
+A check returns the value as it goes on, or raises BadRecordError with a sentence that quotes nothing of the record.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import orjson
+
+from service.timestamps import to_micros
+
+MAX_PROMPT_BYTES = 16 << 20
+MAX_ID_BYTES = 1024
+
+Record = Mapping[str, object]
+
+
+class BadRecordError(ValueError):
+    """Why a record is refused: one sentence that quotes nothing of the record."""
+
+
+class Fields(NamedTuple):
+    """What an event is made of; a NamedTuple because one is made per record, and columns are its transpose.
+
+    `timestamp` is in microseconds since 1970 UTC; None where the record has no time, id or system text.
+    """
+
+    event_id: str | None
+    account_id: str
+    timestamp: int | None
+    system: str | None
+    prompt: str
+
+
+def kind_of(value: object) -> str:
+    """What a value is, in JSON's words."""
+    if isinstance(value, bool):
+        return "a boolean"
+    names = {type(None): "null", str: "text", bytes: "text that is not valid UTF-8", int: "a number", float: "a number"}
+    return names.get(
+        type(value), "a list" if isinstance(value, list) else "an object" if isinstance(value, dict) else "a value"
+    )
+
+
+def identifier(name: str, value: object) -> str | None:
+    """A text or integer id as text; None if null or blank. NUL, lone surrogates and over 1,024 bytes are refused."""
+    if value is None:
+        return None
+    if type(value) is int:
+        value = str(value)
+    if type(value) is not str:
+        raise BadRecordError(f"{name} is {kind_of(value)}, expected text or an integer")
+    if "\0" in value:
+        raise BadRecordError(f"{name} holds a NUL byte, expected text without")
+    if _utf8_length(value) is None:
+        raise BadRecordError(f"{name} holds a lone surrogate, expected valid Unicode")
+    if len(value) > MAX_ID_BYTES // 4 and len(value.encode()) > MAX_ID_BYTES:
+        raise BadRecordError(f"{name} is too long, expected at most {MAX_ID_BYTES:,} bytes")
+    return None if not value or value.isspace() else value
+
+
+def required_identifier(name: str, value: object) -> str:
+    """An `identifier` that must be there."""
+    found = identifier(name, value)
+    if found is None:
+        raise BadRecordError(f"{name} is missing or empty, expected text or an integer")
+    return found
+
+
+def text(name: str, value: object) -> str:
+    """A text of at most 16 MiB, with lone surrogates, which no UTF-8 file can hold, replaced by U+FFFD."""
+    if type(value) is not str:
+        raise BadRecordError(f"{name} is {kind_of(value)}, expected text")
+    size = _utf8_length(value)
+    if size is None:
+        value = "".join("\ufffd" if "\ud800" <= character <= "\udfff" else character for character in value)
+        size = len(value.encode())
+    if size > MAX_PROMPT_BYTES:
+        raise BadRecordError(f"{name} is too long, expected at most {MAX_PROMPT_BYTES:,} bytes")
+    return value
+
+
+def prompt_text(name: str, value: object) -> str:
+    """A `text` with something in it."""
+    found = text(name, value)
+    if not found or found.isspace():
+        raise BadRecordError(f"{name} is empty, expected text")
+    return found
+
+
+def content_text(name: str, content: object) -> str | None:
+    """Text of a message's content: text, or a list of parts of which those with text count; None if there is none."""
+    if content is None or isinstance(content, str):
+        return content
+    if not isinstance(content, list):
+        raise BadRecordError(f"{name} is {kind_of(content)}, expected text or a list of parts")
+    pieces: list[str] = []
+    for part in content:
+        piece = part.get("text") if isinstance(part, dict) else part
+        if isinstance(piece, str):
+            pieces.append(piece)
+        elif piece is not None or not isinstance(part, dict):
+            raise BadRecordError(f"a part of {name} is {kind_of(piece)}, expected text or an object with text")
+    return "\n".join(pieces)
+
+
+def timestamp(value: object) -> int | None:
+    """Microseconds since 1970 UTC; None if null or blank."""
+    if value is None or (isinstance(value, str) and (not value or value.isspace())):
+        return None
+    micros = to_micros(value)
+    if micros is None:
+        raise BadRecordError("timestamp is unreadable, expected ISO 8601 or an epoch, within 1990 to 2100")
+    return micros
+
+
+def decode_json(data: bytes | str) -> object:
+    """A JSON value; lone surrogates in escapes are let through, for the checks of the field they are in."""
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError:
+        return _decode_slowly(data)
+
+
+def json_or_text(name: str, value: object) -> object:
+    """What a text holds as JSON (columns of CSV and Parquet carry structure as text); anything else as it is."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return decode_json(value)
+    except BadRecordError:
+        raise BadRecordError(f"{name} is text that is not valid JSON, expected a list or an object") from None
+
+
+def _decode_slowly(data: bytes | str) -> object:
+    try:
+        return json.loads(data.decode() if isinstance(data, bytes) else data, parse_constant=_refuse_constant)
+    except UnicodeDecodeError:
+        raise BadRecordError("the line is not valid UTF-8") from None
+    except (ValueError, RecursionError):
+        raise BadRecordError("the line is not valid JSON") from None
+
+
+def _refuse_constant(name: str) -> object:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _utf8_length(value: str) -> int | None:
+    if value.isascii():
+        return len(value)
+    try:
+        return len(value.encode())
+    except UnicodeEncodeError:
+        return None

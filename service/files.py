@@ -1,0 +1,34 @@
+"""Writing files so that they are whole or not there: to a temporary name, then renamed. Used by `run`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from classifier.errors import OutputError
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary path to write to, which then takes the place of `path`, or vanishes if the block raises.
+
+    Raises:
+        OutputError: it cannot be written or renamed.
+    """
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        with output_errors(path):
+            yield temporary
+            temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def output_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror if error.strerror is not None else "it is no writable folder"
+        raise OutputError(f"{path}: cannot be written ({reason}); check permissions and space.") from error

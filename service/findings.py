@@ -1,0 +1,188 @@
+"""What a run found: all parts' evidence merged, accounts judged, campaigns named; the tables and run.json.
+
+    parts (labels, units) -> **findings** -> accounts, campaigns, discovered, rejected.jsonl, run.json
+
+Last step of `batch`. Depends on the parts alone, so a run that was killed and resumed ends with the same files.
+"""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import duckdb
+import pyarrow as pa
+
+from classifier.campaigns import DISCOVER_ACCOUNTS, FAMILY_USE_SQL, SCAFFOLD_USE_SQL, discover, find_campaigns
+from classifier.errors import InputError, UsageError
+from classifier.evidence import MERGE_UNITS_SQL, count_days, replay
+from classifier.types import SCHEMA_VERSION, UNIT_SCHEMA, Decision
+from classifier.verdicts import ALPHA, REVIEW_ALPHA, decide, fdr_bound
+from service.accounts import Judged, build_accounts
+from service.database import database, parquet_source, query
+from service.run import EVIDENCE, LABELS, PartFacts, RunFolder
+
+if TYPE_CHECKING:
+    from classifier.pipeline import Pipeline
+
+_LIBRARIES = ("probewatch", "numpy", "pyarrow", "duckdb", "faiss-cpu", "onnxruntime", "gigatoken", "scipy")
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Records of a run; they reconcile: read = labelled + rejected + duplicates."""
+
+    read: int
+    labelled: int
+    rejected: int
+    duplicates: int
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """What a run came to. `decisions`: accounts of each; `fdr_bound`: the share of false flags that may be promised, at
+    most in expectation; `seconds` that each stage took."""
+
+    folder: Path
+    counts: Counts
+    decisions: Mapping[Decision, int]
+    population: int
+    fdr_bound: float
+    seconds: Mapping[str, float]
+
+
+class _Tables(NamedTuple):
+    """The tables of a run, and how many of its accounts are flagged."""
+
+    accounts: pa.Table
+    campaigns: pa.Table
+    discovered: pa.Table
+    population: int
+    n_flagged: int
+
+
+def conclude(
+    folder: RunFolder, pipeline: Pipeline, population: int | None, workers: int, seconds: Mapping[str, float]
+) -> RunSummary:
+    """Write what the parts of the folder amount to; `seconds` and `workers` are noted in run.json.
+
+    Raises:
+        InputError: no record was labelled; rejected.jsonl says why.
+        UsageError: a population below the number of accounts.
+    """
+    started = time.monotonic()
+    folder.begin_findings()
+    facts = {item.digest: [folder.facts(part) for part in folder.part_ids(item.digest)] for item in folder.inputs}
+    counts = _counts([part for parts in facts.values() for part in parts])
+    if counts.labelled == 0:
+        where = folder.path / "rejected.jsonl"
+        raise InputError(f"None of the {counts.read:,} records could be labelled; {where} says why for each.")
+    with database(folder.spill, workers) as db:
+        tables = _find(db, folder, pipeline, population)
+    for name in ("accounts", "campaigns", "discovered"):
+        folder.write_table(f"{name}.parquet", getattr(tables, name))
+    strata = [(max((s.epsilon for s in pipeline.certification), default=1.0), tables.population)]
+    decisions = Counter(tables.accounts["decision"].to_pylist())
+    elapsed = {**seconds, "findings": time.monotonic() - started}
+    summary = RunSummary(
+        folder=folder.path,
+        counts=counts,
+        decisions={decision: decisions[str(decision)] for decision in Decision},
+        population=tables.population,
+        fdr_bound=fdr_bound(tables.n_flagged, strata),
+        seconds={**elapsed, "total": sum(elapsed.values())},
+    )
+    records = {digest: sum(part.n_read for part in parts) for digest, parts in facts.items()}
+    folder.write_json("run.json", _document(folder, pipeline, summary, tables, records, population, workers))
+    return summary
+
+
+def _counts(parts: Sequence[PartFacts]) -> Counts:
+    return Counts(
+        read=sum(part.n_read for part in parts),
+        labelled=sum(part.n_labelled for part in parts),
+        rejected=sum(part.n_rejected for part in parts),
+        duplicates=sum(part.n_duplicates for part in parts),
+    )
+
+
+def _find(db: duckdb.DuckDBPyConnection, folder: RunFolder, pipeline: Pipeline, population: int | None) -> _Tables:
+    db.execute(f"CREATE VIEW labels AS SELECT * FROM {parquet_source(folder.files(LABELS))}")
+    units = query(db, MERGE_UNITS_SQL.format(source=parquet_source(folder.files(EVIDENCE, "units-")))).cast(UNIT_SCHEMA)
+    folder.write_table(f"{EVIDENCE}/counts.parquet", count_days(units))
+    n_accounts = query(db, "SELECT count(DISTINCT account_id) AS n FROM labels")["n"][0].as_py()
+    if population is not None and population < n_accounts:
+        raise UsageError(
+            f"--population got {population:,}: expected at least the {n_accounts:,} accounts of this run; give the "
+            "number of registered accounts."
+        )
+    registered = population if population is not None else n_accounts
+    replayed = replay(units, pipeline.baselines)
+    verdicts = decide(replayed, registered, pipeline.baselines)
+    use = query(db, FAMILY_USE_SQL.format(source="labels"))
+    campaigns = find_campaigns(units, use, pipeline.n_families)
+    uses = query(db, SCAFFOLD_USE_SQL.format(source="labels", least_accounts=DISCOVER_ACCOUNTS))
+    db.register("units", units)
+    accounts = build_accounts(db, Judged(verdicts, replayed, campaigns, pipeline.baselines))
+    return _Tables(accounts, campaigns.table, discover(uses), registered, verdicts.n_flagged)
+
+
+def _document(
+    folder: RunFolder,
+    pipeline: Pipeline,
+    summary: RunSummary,
+    tables: _Tables,
+    records: Mapping[str, int],
+    population: int | None,
+    workers: int,
+) -> dict[str, Any]:
+    """run.json."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "bundle_id": folder.settings.bundle_id,
+        "catalogue_id": folder.settings.catalogue_id,
+        "counts": {
+            **asdict(summary.counts),
+            **{name: getattr(tables, name).num_rows for name in ("accounts", "campaigns", "discovered")},
+        },
+        "decisions": {str(decision): n for decision, n in summary.decisions.items()},
+        "population": summary.population,
+        "population_is": "as given" if population is not None else "the accounts of this run",
+        "alpha": ALPHA,
+        "review_alpha": REVIEW_ALPHA,
+        "fdr_bound": summary.fdr_bound,
+        "fdr_bound_is": "alpha + largest epsilon * population / flags, at most 1; whose stratum is which is unknown",
+        "fdr_strata": [asdict(stratum) for stratum in pipeline.certification],
+        "baselines": asdict(pipeline.baselines),
+        "settings": {
+            "engine": "local",
+            "format": folder.settings.format,
+            "rows_per_part": folder.settings.rows_per_part,
+            "workers": workers,
+        },
+        "inputs": [
+            {
+                "path": item.path,
+                "copies": list(item.copies),
+                "digest": item.digest,
+                "bytes": item.size,
+                "records": records[item.digest],
+            }
+            for item in folder.inputs
+        ],
+        "seconds": {name: round(value, 3) for name, value in summary.seconds.items()},
+        "versions": {"python": platform.python_version(), **{name: _version(name) for name in _LIBRARIES}},
+    }
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"

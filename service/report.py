@@ -1,0 +1,80 @@
+"""A labelled run as one HTML page: run directory -> report.html. Last step of a batch run, and `probewatch report DIR`.
+
+The page is self-contained (plotly.js inside) and its content-security policy lets it load nothing and run only the
+scripts that this module wrote into it. It holds no prompt text: the tables it is made of hold none.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+from importlib.resources import files
+from pathlib import Path
+
+from jinja2 import DictLoader, Environment, StrictUndefined
+from markupsafe import Markup
+
+from classifier.errors import OutputError
+from service.report_data import read_run
+from service.report_plots import script_json
+from service.report_view import ReportView, build_view
+from service.report_words import basis_of, counted, exponent, moment, percent, title_of, visible
+
+
+def write_report(run_dir: Path) -> Path:
+    """Write `run_dir`/report.html, replacing an earlier one only once the new one is whole; returns its path.
+
+    Raises InputError if `run_dir` is not a labelled run, OutputError if the page cannot be written there.
+    """
+    page = render(build_view(read_run(run_dir)))
+    path = run_dir / "report.html"
+    temporary = run_dir / f".report.html.{os.getpid()}.tmp"
+    try:
+        temporary.write_text(page, encoding="utf-8", newline="\n")
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise OutputError(
+            f"{path}: cannot be written ({error.strerror}); check the folder's permissions and space."
+        ) from error
+    return path
+
+
+def render(view: ReportView) -> str:
+    """The page. Every string of the run is escaped by the template, or by `script_json` where a script reads it."""
+    plotly = _text_of("plotly", "package_data/plotly.min.js").replace("</script", "<\\/script")
+    script = _text_of("service", "templates/report.js")
+    environment = Environment(
+        loader=DictLoader({"report": _text_of("service", "templates/report.html.j2")}),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "visible": visible,
+        "title_of": title_of,
+        "basis_of": basis_of,
+        "percent": percent,
+        "exponent": exponent,
+        "moment": moment,
+        "counted": counted,
+    }
+    return environment.get_template("report").render(
+        view=view,
+        css=Markup(_text_of("service", "templates/report.css")),
+        plotly=Markup(plotly),
+        script=Markup(script),
+        script_sources=f"{_source(plotly)} {_source(script)}",
+        figures=Markup(script_json(view.figures)),
+    )
+
+
+def _text_of(package: str, path: str) -> str:
+    return files(package).joinpath(*path.split("/")).read_text(encoding="utf-8")
+
+
+def _source(script: str) -> str:
+    """The content-security-policy source that allows exactly this inline script."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"

@@ -1,0 +1,47 @@
+"""What holds for every test: a skip fails where services are promised, and Hypothesis does not time examples."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+from importlib.util import find_spec
+
+import pytest
+from hypothesis import settings
+
+# Machines are shared, so no example has a deadline; in CI the examples never vary, so that red means a change.
+settings.register_profile("probewatch", deadline=None, derandomize="CI" in os.environ)
+settings.load_profile("probewatch")
+
+TRAINING_MODULES = ("datasketch", "onnx", "pandas", "sentence_transformers", "skl2onnx", "sklearn", "torch")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("training") is not None:
+        missing = [name for name in TRAINING_MODULES if find_spec(name) is None]
+        if missing:
+            pytest.skip(f"needs the training extra ({missing[0]} is missing): pip install 'probewatch[training]'")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if not hasattr(report, "wasxfail"):
+        _refuse_skip(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    report = yield
+    _refuse_skip(report)
+    return report
+
+
+def _refuse_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
+    """Under REQUIRE_SERVICES=1, turns a skip into a failure that gives the skip's place and reason."""
+    if report.skipped and os.environ.get("REQUIRE_SERVICES") == "1":
+        assert isinstance(report.longrepr, tuple)  # pytest's form of a skip
+        path, line, reason = report.longrepr
+        report.outcome = "failed"
+        report.longrepr = f"{path}:{line}: skipped under REQUIRE_SERVICES=1, which promises everything: {reason}"

@@ -1,0 +1,134 @@
+"""First stage of training: the three public data files -> one table of rows to learn from, with folds.
+
+    prompts.parquet, extraction_traffic.parquet, benign_apps.parquet -> Corpus
+
+Here every trap that the data's README names is taken care of once: exact duplicates, sources that are one template thousands of
+times, lengths that tell files apart, payloads shared by many families, and folds that leave whole sources out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from hashlib import blake2b
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from classifier.errors import InputError
+from classifier.text import normalise_text
+from classifier.types import CAPABILITIES, OTHER
+
+FOLDS = 8
+MOST_PER_SOURCE = 1200  # a source is one voice however many rows it has; above this, rows add time and no voices
+MOST_PER_VARIANT = 400  # a variant is close to one template
+MOST_PER_FAMILY = 500
+MOST_PER_APP = 40
+LENGTHS = (80, 6000)  # bounds of the log-uniform length that every text is cut to, so that length cannot tell the files apart
+
+LABELS = (*CAPABILITIES, OTHER)
+PROMPT, EXTRACTION, BENIGN = "prompt", "extraction", "benign"
+
+
+def prepare(data: Path, seed: int) -> pd.DataFrame:
+    """One row a text, columns: `text` (cut), `role` (prompt, extraction, benign), `label` (one of LABELS, or "" where unknown), `source`
+    (what is left out together), `part` (dataset, family or app), `fold`, `payload_fold`, `organic`, `has_template`, `kind`, `lang`,
+    `gold`, `gold_sure`, `train_only`.
+    """
+    rng = np.random.default_rng(seed)
+    rows = pd.concat([_prompts(data, rng), _extraction(data, rng), _benign(data, rng)], ignore_index=True)
+    rows["text"] = cut_lengths(rows["text"].tolist(), rng)
+    rows["digest"] = [_digest(normalise_text(text)) for text in rows["text"]]
+    rows = rows.drop_duplicates(["role", "part", "digest"]).reset_index(drop=True)
+    rows["fold"] = assign_folds(rows)
+    return rows
+
+
+def _read(path: Path) -> pd.DataFrame:
+    if not path.is_file():
+        raise InputError(f"training data: {path} is not there; give the folder that holds the three data files with --data")
+    return pd.read_parquet(path)
+
+
+def _prompts(data: Path, rng: np.random.Generator) -> pd.DataFrame:
+    rows = _read(data / "prompts.parquet")
+    rows = rows.assign(
+        role=PROMPT,
+        part=rows["dataset"],
+        label=rows["label"].where(rows["label"].isin(LABELS), ""),
+        organic=(rows["group"] == "organic") & (rows["kind"] == "human"),
+        train_only=rows["dataset"].str.startswith("authored"),
+        has_template=False,
+        gold=rows["gold"].where(rows["gold"].notna(), ""),
+    )
+    rows["variant"] = rows["variant"].fillna("")
+    keep_gold = rows["gold"] != ""
+    capped = _cap(_cap(rows[~keep_gold], ["dataset", "variant"], MOST_PER_VARIANT, rng), ["source", "label"], MOST_PER_SOURCE, rng)
+    return _columns(pd.concat([capped, rows[keep_gold]]))
+
+
+def _extraction(data: Path, rng: np.random.Generator) -> pd.DataFrame:
+    rows = _read(data / "extraction_traffic.parquet")
+    rows = rows.assign(role=EXTRACTION, part=rows["family"], source=rows["family"], label="", organic=False, train_only=False)
+    rows["label"] = rows["capability"].where(rows["capability"].isin(CAPABILITIES), "")
+    return _columns(_cap(rows.assign(kind="synthetic", gold="", gold_sure=np.nan), ["family"], MOST_PER_FAMILY, rng))
+
+
+def _benign(data: Path, rng: np.random.Generator) -> pd.DataFrame:
+    rows = _read(data / "benign_apps.parquet")
+    rows = rows[~rows["ambiguous"]]
+    rows = rows.assign(role=BENIGN, part=rows["app"], label="", organic=False, train_only=False, has_template=False)
+    return _columns(_cap(rows.assign(gold="", gold_sure=np.nan), ["app"], MOST_PER_APP, rng))
+
+
+def _columns(rows: pd.DataFrame) -> pd.DataFrame:
+    names = ["text", "role", "label", "source", "part", "organic", "has_template", "kind", "lang", "gold", "gold_sure", "train_only"]
+    return rows[names]
+
+
+def _cap(rows: pd.DataFrame, by: list[str], most: int, rng: np.random.Generator) -> pd.DataFrame:
+    """At most `most` rows of each group, drawn at random."""
+    shuffled = rows.iloc[rng.permutation(len(rows))]
+    return shuffled[shuffled.groupby(by).cumcount() < most].sort_index()
+
+
+def _digest(text: str) -> int:
+    return int.from_bytes(blake2b(text.encode("utf-8", "replace"), digest_size=8).digest(), "little")
+
+
+def cut_lengths(texts: list[str], rng: np.random.Generator) -> list[str]:
+    """Each text cut to a log-uniform length between LENGTHS, keeping head and tail as the data files do."""
+    limits = np.exp(rng.uniform(*np.log(LENGTHS), len(texts))).astype(int)
+    limits = np.where(rng.random(len(texts)) < 0.5, LENGTHS[1], limits)  # half stay whole: most traffic is short, and templates have ends
+    return [_cut(text, int(limit)) for text, limit in zip(texts, limits, strict=True)]
+
+
+def _cut(text: str, limit: int) -> str:
+    if len(text) <= limit:
+        return text
+    head = limit * 2 // 3
+    return text[:head] + "\n" + text[len(text) - (limit - head) :]
+
+
+def assign_folds(rows: pd.DataFrame) -> NDArray[np.int64]:
+    """Fold of each row: whole sources together, sources of a label dealt out by size so that every fold tests every label."""
+    folds: dict[tuple[str, str], int] = {}
+    for role, part in rows.groupby("role", sort=True):
+        sizes = part.groupby(["source"]).agg(label=("label", "first"), n=("text", "size")).reset_index()
+        for _, group in sizes.groupby("label", sort=True):
+            ordered = group.sort_values(["n", "source"], ascending=[False, True])["source"]
+            folds.update(_deal(((str(role), str(source)) for source in ordered), FOLDS))
+    return np.array([folds[key] for key in zip(rows["role"], rows["source"], strict=True)])
+
+
+def _deal(keys: Iterable[tuple[str, str]], hands: int) -> dict[tuple[str, str], int]:
+    """Deal keys back and forth (0..7, 7..0, ...), so that no fold gets all the large ones."""
+    order = [*range(hands), *reversed(range(hands))]
+    return {key: order[i % len(order)] for i, key in enumerate(keys)}
+
+
+def source_weights(sources: pd.Series) -> NDArray[np.float64]:
+    """Weights with which every source counts the same, mean one."""
+    weights = 1 / sources.map(sources.value_counts()).to_numpy(float)
+    return np.asarray(weights * len(weights) / weights.sum())
