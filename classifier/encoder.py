@@ -30,6 +30,10 @@ class TokenBatch:
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
+    def of(self, text: int) -> NDArray[np.int32]:
+        """Ids of one text."""
+        return self.ids[self.offsets[text] : self.offsets[text + 1]]
+
 
 @dataclass(frozen=True)
 class Encoded:
@@ -50,6 +54,14 @@ class Tokenizer:
     def __init__(self, path: Path) -> None:
         self._backend = gigatoken.Tokenizer.from_json(path.read_bytes())
         self.vocab_size: int = self._backend.vocab_size
+
+    def vocabulary(self) -> dict[int, bytes]:
+        """What each token id spells."""
+        return dict(self._backend.vocab)
+
+    def decode(self, ids: NDArray[np.int32]) -> str:
+        """The text of tokens; a character that is cut at either end is left out."""
+        return bytes(self._backend.decode(ids)).decode("utf-8", "ignore")
 
     def encode(self, texts: Sequence[str]) -> TokenBatch:
         """Ids of each text. One text takes a shorter way that skips the columnar wrapper."""

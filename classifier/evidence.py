@@ -58,8 +58,7 @@ QUALIFY row_number() OVER (
 ORDER BY {", ".join(EVENT_ORDER)}, channel, key
 """
 """`merge_units` for DuckDB, out of core: `.format(source="read_parquet([...])")`; same rows in the same order (a test).
-The columns after event_id break ties that only two labellings of one event can make, so that the result never depends
-on order."""
+The columns after event_id break ties, which only two labellings of one event can make, so order never matters."""
 
 
 @dataclass(frozen=True)

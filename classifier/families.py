@@ -2,8 +2,7 @@
 
 Beneath `campaigns`. Prompts that share a scaffold are one observation of the classifier, so here the unit is the
 account: each day, of n accounts active so far h have a verified match of the family, which is bet on as an account's
-matches are (`eprocess`). Null: whatever has happened, an account's chance to match the family that day is at most the
-rate.
+matches are (`eprocess`). Null: whatever has happened, an account matches it that day with a chance of at most q.
 """
 
 from __future__ import annotations
@@ -38,8 +37,7 @@ FAMILY_RATE = 1e-4
 
 @dataclass(frozen=True)
 class FamilyEvidence:
-    """The F families with a verified match, sorted by name; every field [F]. `flagged_at`: datetime64[us], NaT if
-    not."""
+    """The F families with a verified match, sorted; every field is [F]. `flagged_at`: datetime64[us], NaT if not."""
 
     families: Sequence[str]
     log_max_e: Floats
@@ -49,8 +47,7 @@ class FamilyEvidence:
 
 @dataclass(frozen=True)
 class Matches:
-    """Verified matches of exclusive families, one row a unit: index of the account and of the family, us, target
-    bits."""
+    """Verified matches of exclusive families, one row a unit: indices of account and family, us, and target bits."""
 
     accounts: Sequence[str]
     families: Sequence[str]

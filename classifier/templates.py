@@ -102,9 +102,12 @@ class VectorIndex:
     def nearest(
         self, windows: NDArray[np.float32], k: int = NEIGHBOURS
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Cosine and signature of the k nearest vectors of each window, [w, k], nearest first; -1 if there are fewer."""
+        """Cosine and signature of the k nearest vectors of each window, [w, k], nearest first; -1 if too few."""
         # Above this many queries FAISS would multiply matrices, and then rounding depends on how many come together.
         faiss.cvar.distance_compute_blas_threshold = np.iinfo(np.int32).max
+        faiss.omp_set_num_threads(
+            1
+        )  # queries are few; a second thread costs milliseconds where other work has its core
         similarity, rows = self.flat.search(np.ascontiguousarray(windows), k)
         return similarity, np.append(self.owners, -1)[rows]
 

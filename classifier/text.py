@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
 from hashlib import blake2b
 
 import numpy as np
@@ -66,9 +65,9 @@ def _prefix_reaching(text: str, length: int) -> int:
     return low
 
 
-def keyed_hash(parts: Sequence[str], key: bytes) -> int:
-    """64-bit keyed BLAKE2b of normalised parts. Keyed, so that a dictionary of likely prompts cannot be tried against stored keys."""
-    digest = blake2b("\x1f".join(parts).encode("utf-8", "surrogatepass"), digest_size=8, key=key)
+def keyed_hash(text: str, key: bytes) -> int:
+    """64-bit keyed BLAKE2b of a normalised text. Keyed, so that a dictionary of likely prompts cannot be tried against stored keys."""
+    digest = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8, key=key)
     return int.from_bytes(digest.digest(), "little")
 
 

@@ -96,11 +96,11 @@ UNIT_SCHEMA = pa.schema(
         pa.field("family", pa.string()),
     ]
 )
-"""`evidence/units-*.parquet`: distinct observations of an account, kept once per (account_id, channel, key) at the smallest
-(timestamp, event_id). `y`: bit c set for a verified exclusive match aimed at TARGETS[c] (signature channel; 0 in the intent
-channel). `y_public`: the same bits for a verified match of a public family, which counts for review only. `matched`: 1 if any
-extraction signature, of whatever tier, matched. `level_*`: round(7 * p_extraction * p_c), 0..7 (intent channel; 0 in the
-signature channel). `family`: the matched family, for reasons and campaigns."""
+"""`evidence/units-*.parquet`: distinct observations of an account, kept once per (account_id, channel, key) at the
+smallest (timestamp, event_id). `y`: bit c set for a verified exclusive match aimed at TARGETS[c] (signature channel; 0
+in the intent channel). `y_public`: the same bits for a verified match of a public family, which counts for review only.
+`matched`: 1 if any extraction signature, of whatever tier, matched. `level_*`: round(7 * p_extraction * p_c), 0..7
+(intent channel; 0 in the signature channel). `family`: the matched family, for reasons and campaigns."""
 
 COUNT_SCHEMA = pa.schema(
     [

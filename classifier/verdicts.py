@@ -1,5 +1,4 @@
-"""Verdicts: from every account's evidence to its decision, with the false discovery rate held. Plain functions on
-arrays.
+"""Verdicts: from every account's evidence to its decision, the false discovery rate held. Plain functions on arrays.
 
     labels, units -> evidence -> **verdicts** -> campaigns
 
@@ -26,16 +25,14 @@ from classifier.types import TARGETS, Basis, Decision
 ALPHA = 0.01
 REVIEW_ALPHA = 0.10
 CAPABILITY_FACTOR = len(TARGETS)
-"""A target is named when its own e exceeds the threshold by this: then the account's mean e passes by that target
-alone."""
+"""A target is named if its own e is this many times the threshold: then the mean over targets passes by it alone."""
 
 Times = NDArray[np.datetime64]
 
 
 @dataclass(frozen=True)
 class Verdicts:
-    """Decisions on A accounts, sorted by account. `n_flagged` is R; log thresholds are those of M (flag) and e
-    (review).
+    """Decisions on A accounts, sorted by account. `n_flagged` is R; log thresholds are for M (flag) and e (review).
 
     `capabilities`: what an account is flagged or reviewed for, strongest first, of TARGETS. `flagged_at` [A]
     datetime64[us], NaT for the others: event time at which the rule first held. `minimum_units`: with fewer, no
@@ -56,10 +53,10 @@ class Verdicts:
 
 
 def decide(replay: Replay, population: int, baselines: Baselines) -> Verdicts:
-    """Judge all accounts of a run. `population`: registered accounts, an upper bound fixed beforehand; never "seen so
-    far".
+    """Judge all accounts of a run.
 
-    Raises UsageError if the run holds more accounts than that.
+    `population`: registered accounts, an upper bound fixed beforehand and never those "seen so far", which would break
+    the rate. Raises UsageError if the run holds more accounts than that.
     """
     n_accounts = len(replay.account_ids)
     if population < n_accounts:
@@ -94,8 +91,7 @@ def decide(replay: Replay, population: int, baselines: Baselines) -> Verdicts:
 
 
 def by_step_up(log_m: Floats, population: int, alpha: float = ALPHA) -> int:
-    """R, the largest r with r values at M >= N H / (alpha r), H = 1 + 1/2 + ... + 1/N (Benjamini & Yekutieli 2001 on
-    1/M)."""
+    """R, the largest r with r values at M >= N H / (alpha r), H = 1 + ... + 1/N (Benjamini & Yekutieli 2001 on 1/M)."""
     return _step_up(log_m, flag_scale(population, alpha))
 
 

@@ -8,7 +8,7 @@ Sums over labels and units are DuckDB's, out of core. Events are named as eviden
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import groupby
 from typing import Any, NamedTuple
 
@@ -131,40 +131,35 @@ def _use_columns(db: duckdb.DuckDBPyConnection, ids: pa.Array) -> dict[str, pa.A
 
 
 def _reason_columns(db: duckdb.DuckDBPyConnection, columns: dict[str, pa.Array], judged: Judged) -> dict[str, pa.Array]:
-    ids, decisions = columns["account_id"], [Decision(value) for value in columns["decision"].to_pylist()]
-    named = pa.array([decision in (Decision.FLAG, Decision.REVIEW) for decision in decisions], pa.bool_())
-    db.register("judged", pa.table({"account_id": ids.filter(named)}))
-    matched = _family_uses(db)
-    intent = {account: IntentUse(n, tuple(means)) for account, n, *means in db.execute(_INTENT_SQL).fetchall()}
+    least, strings = judged.verdicts.minimum_units, pa.list_(pa.string())
+    worth_naming = pc.is_in(columns["decision"], pa.array([str(Decision.FLAG), str(Decision.REVIEW)]))
+    db.register("judged", pa.table({"account_id": columns["account_id"].filter(worth_naming)}))
     events = _lists(db.execute(_EVENTS_SQL).fetchall())
+    reasons = [reasons_of(case, judged.baselines, least) for case in _cases(db, columns, judged.campaigns.table)]
     db.unregister("judged")
-    campaigns = judged.campaigns.table
-    sizes = dict(zip(campaigns["campaign_id"].to_pylist(), campaigns["n_accounts"].to_pylist(), strict=True))
-    needs = ("account_id", "capabilities", "n_units", "campaign_id")
-    reasons = [
-        reasons_of(
-            Case(
-                decision,
-                targets,
-                n,
-                matched.get((name, True)),
-                matched.get((name, False)),
-                intent.get(name),
-                campaign,
-                sizes.get(campaign, 0),
-            ),
-            judged.baselines,
-            judged.verdicts.minimum_units,
-        )
-        for decision, name, targets, n, campaign in zip(
-            decisions, *(columns[need].to_pylist() for need in needs), strict=True
-        )
-    ]
-    strings = pa.list_(pa.string())
     return {
         "reasons": pa.array(reasons, strings),
-        "evidence_event_ids": pa.array([events.get(name, []) for name in ids.to_pylist()], strings),
+        "evidence_event_ids": pa.array([events.get(name, []) for name in columns["account_id"].to_pylist()], strings),
     }
+
+
+def _cases(db: duckdb.DuckDBPyConnection, columns: dict[str, pa.Array], campaigns: pa.Table) -> Iterator[Case]:
+    """Every account as its reasons see it; uses are filled in for the `judged`."""
+    uses = _family_uses(db)
+    intent = {account: IntentUse(n, tuple(means)) for account, n, *means in db.execute(_INTENT_SQL).fetchall()}
+    sizes = dict(zip(campaigns["campaign_id"].to_pylist(), campaigns["n_accounts"].to_pylist(), strict=True))
+    needs = ("account_id", "decision", "capabilities", "n_units", "campaign_id")
+    for name, decision, targets, n_units, campaign in zip(*(columns[n].to_pylist() for n in needs), strict=True):
+        yield Case(
+            decision=Decision(decision),
+            capabilities=targets,
+            n_units=n_units,
+            exclusive=uses.get((name, True)),
+            public=uses.get((name, False)),
+            intent=intent.get(name),
+            campaign=campaign,
+            n_campaign_accounts=sizes.get(campaign, 0),
+        )
 
 
 def _family_uses(db: duckdb.DuckDBPyConnection) -> dict[tuple[str, bool], FamilyUse]:

@@ -88,7 +88,9 @@ def _label_all(labelling: _Labelling, planned: Sequence[Planned], progress: Call
     folder, n_read = labelling.folder, 0
     known = len(folder.inputs)
     for index, item in enumerate(planned):
-        folder.record([one.recorded for one in planned[: max(index + 1, known)]])
+        begun = tuple(one.recorded for one in planned[: max(index + 1, known)])
+        if begun != folder.inputs:
+            folder.record(begun)
         for facts in labelling.label_input(item):
             n_read += facts.n_read
             progress(Progress(n_read, index + 1, len(planned)))

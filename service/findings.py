@@ -12,7 +12,6 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -27,6 +26,7 @@ from classifier.verdicts import ALPHA, REVIEW_ALPHA, decide, fdr_bound
 from service.accounts import Judged, build_accounts
 from service.database import database, parquet_source, query
 from service.run import EVIDENCE, LABELS, PartFacts, RunFolder
+from service.versions import version_of
 
 if TYPE_CHECKING:
     from classifier.pipeline import Pipeline
@@ -177,12 +177,5 @@ def _document(
             for item in folder.inputs
         ],
         "seconds": {name: round(value, 3) for name, value in summary.seconds.items()},
-        "versions": {"python": platform.python_version(), **{name: _version(name) for name in _LIBRARIES}},
+        "versions": {"python": platform.python_version(), **{name: version_of(name) for name in _LIBRARIES}},
     }
-
-
-def _version(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return "not installed"

@@ -26,7 +26,7 @@ def unit_rows(
     levels: ArrayLike = 0,
     families: Sequence[str | None] | None = None,
 ) -> pa.Table:
-    """One unit per account name given. `events` (default 0, 1, ...) number the events: ids, and us after the start of the day."""
+    """One unit per account name given. `events` (default 0, 1, ...): numbers of the events, also us into the day."""
     n = len(accounts)
     number = np.arange(n) if events is None else np.asarray(events)
     us = np.broadcast_to(np.asarray(days, np.int64) * DAY_US, n) + number

@@ -8,6 +8,7 @@ times, lengths that tell files apart, payloads shared by many families, and fold
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from hashlib import blake2b
 from pathlib import Path
@@ -28,19 +29,33 @@ MOST_PER_APP = 40
 LENGTHS = (80, 6000)  # bounds of the log-uniform length that every text is cut to, so that length cannot tell the files apart
 
 LABELS = (*CAPABILITIES, OTHER)
+SELF_INSTRUCT = (  # one lineage in five repositories: leaving out one of them only would leave its wording in
+    "alpaca_selfinstruct",
+    "codealpaca_selfinstruct",
+    "self_instruct_bootstrap",
+    "self_instruct_instances",
+    "belle_zh_selfinstruct",
+)
+
+_COLUMNS = (
+    *("text", "role", "label", "source", "part", "organic", "has_template", "kind", "lang"),
+    *("gold", "gold_sure", "train_only", "conversation", "learn"),
+)
 PROMPT, EXTRACTION, BENIGN = "prompt", "extraction", "benign"
 
 
 def prepare(data: Path, seed: int) -> pd.DataFrame:
-    """One row a text, columns: `text` (cut), `role` (prompt, extraction, benign), `label` (one of LABELS, or "" where unknown), `source`
-    (what is left out together), `part` (dataset, family or app), `fold`, `payload_fold`, `organic`, `has_template`, `kind`, `lang`,
-    `gold`, `gold_sure`, `train_only`.
+    """One row a text. Columns: `text` (cut to a random length), `whole`, `role` (prompt, extraction, benign), `label` (one of LABELS, ""
+    where unknown), `source` (what is left out together), `part` (dataset, family or application), `fold`, `learn` (False for rows
+    above the caps: honest text for signatures, nothing to learn labels from), `train_only`, `organic`, `has_template`, `kind`, `lang`,
+    `gold`, `gold_sure`, `conversation`.
     """
     rng = np.random.default_rng(seed)
     rows = pd.concat([_prompts(data, rng), _extraction(data, rng), _benign(data, rng)], ignore_index=True)
+    rows["whole"] = rows["text"]
     rows["text"] = cut_lengths(rows["text"].tolist(), rng)
-    rows["digest"] = [_digest(normalise_text(text)) for text in rows["text"]]
-    rows = rows.drop_duplicates(["role", "part", "digest"]).reset_index(drop=True)
+    digests = pd.DataFrame({"part": rows["part"], "digest": [_digest(normalise_text(text)) for text in rows["whole"]]})
+    rows = rows[~digests.duplicated()].reset_index(drop=True)
     rows["fold"] = assign_folds(rows)
     return rows
 
@@ -61,36 +76,45 @@ def _prompts(data: Path, rng: np.random.Generator) -> pd.DataFrame:
         train_only=rows["dataset"].str.startswith("authored"),
         has_template=False,
         gold=rows["gold"].where(rows["gold"].notna(), ""),
+        conversation=rows["conversation"].fillna(""),
+        variant=rows["variant"].fillna(""),
     )
-    rows["variant"] = rows["variant"].fillna("")
-    keep_gold = rows["gold"] != ""
-    capped = _cap(_cap(rows[~keep_gold], ["dataset", "variant"], MOST_PER_VARIANT, rng), ["source", "label"], MOST_PER_SOURCE, rng)
-    return _columns(pd.concat([capped, rows[keep_gold]]))
+    few = _within(rows, ["dataset", "variant"], MOST_PER_VARIANT, rng) & _within(rows, ["source", "label"], MOST_PER_SOURCE, rng)
+    return _columns(rows.assign(learn=few | (rows["gold"] != "")))
 
 
 def _extraction(data: Path, rng: np.random.Generator) -> pd.DataFrame:
     rows = _read(data / "extraction_traffic.parquet")
-    rows = rows.assign(role=EXTRACTION, part=rows["family"], source=rows["family"], label="", organic=False, train_only=False)
-    rows["label"] = rows["capability"].where(rows["capability"].isin(CAPABILITIES), "")
-    return _columns(_cap(rows.assign(kind="synthetic", gold="", gold_sure=np.nan), ["family"], MOST_PER_FAMILY, rng))
+    rows = rows.assign(
+        role=EXTRACTION,
+        part=rows["family"],
+        source=rows["source"].where(~rows["family"].isin(SELF_INSTRUCT), "self-instruct"),
+        label=rows["capability"].where(rows["capability"].isin(CAPABILITIES), ""),
+        kind="synthetic",
+        learn=_within(rows, ["family"], MOST_PER_FAMILY, rng),
+    )
+    return _columns(rows.assign(organic=False, train_only=False, gold="", gold_sure=np.nan, conversation=""))
 
 
 def _benign(data: Path, rng: np.random.Generator) -> pd.DataFrame:
     rows = _read(data / "benign_apps.parquet")
-    rows = rows[~rows["ambiguous"]]
-    rows = rows.assign(role=BENIGN, part=rows["app"], label="", organic=False, train_only=False, has_template=False)
-    return _columns(_cap(rows.assign(gold="", gold_sure=np.nan), ["app"], MOST_PER_APP, rng))
+    rows = rows[~rows["ambiguous"]].reset_index(drop=True)
+    rows = rows.assign(role=BENIGN, part=rows["app"], label="", learn=_within(rows, ["app"], MOST_PER_APP, rng))
+    return _columns(
+        rows.assign(organic=False, train_only=False, has_template=False, gold="", gold_sure=np.nan, conversation="")
+    )
 
 
 def _columns(rows: pd.DataFrame) -> pd.DataFrame:
-    names = ["text", "role", "label", "source", "part", "organic", "has_template", "kind", "lang", "gold", "gold_sure", "train_only"]
-    return rows[names]
+    return rows[list(_COLUMNS)]
 
 
-def _cap(rows: pd.DataFrame, by: list[str], most: int, rng: np.random.Generator) -> pd.DataFrame:
-    """At most `most` rows of each group, drawn at random."""
-    shuffled = rows.iloc[rng.permutation(len(rows))]
-    return shuffled[shuffled.groupby(by).cumcount() < most].sort_index()
+def _within(rows: pd.DataFrame, by: list[str], most: int, rng: np.random.Generator) -> NDArray[np.bool_]:
+    """Which rows are among the first `most` of their group, in random order."""
+    order = rng.permutation(len(rows))
+    ranks = np.empty(len(rows), np.int64)
+    ranks[order] = rows.iloc[order].groupby(by).cumcount().to_numpy()
+    return ranks < most
 
 
 def _digest(text: str) -> int:
@@ -132,3 +156,22 @@ def source_weights(sources: pd.Series) -> NDArray[np.float64]:
     """Weights with which every source counts the same, mean one."""
     weights = 1 / sources.map(sources.value_counts()).to_numpy(float)
     return np.asarray(weights * len(weights) / weights.sum())
+
+
+def payload_buckets(rows: pd.DataFrame, buckets: int) -> NDArray[np.int64]:
+    """A number below `buckets` for every row, the same (nearly always) for rows with one payload, whatever family wraps it: least hash
+    among the word 4-grams that are rare within the row's part.
+    """
+    result = np.zeros(len(rows), np.int64)
+    for _, part in rows.groupby("part", sort=True):
+        grams = [_grams(text) for text in part["whole"]]
+        counts = Counter(gram for row in grams for gram in row)
+        most = max(1, len(part) // 50)
+        for index, row in zip(part.index, grams, strict=True):
+            result[index] = min((gram for gram in row if counts[gram] <= most), default=min(row, default=0)) % buckets
+    return result
+
+
+def _grams(text: str) -> set[int]:
+    words = normalise_text(text).split()
+    return {_digest(" ".join(words[i : i + 4])) for i in range(max(len(words) - 3, 1))}

@@ -1,0 +1,262 @@
+"""The fusion: a batch of events in, labels and evidence units out.
+
+    events -> text -> encoder -> [templates, lexicon + heads] -> **labeler** -> labels, units -> evidence
+
+One prompt is a batch of one. Work goes through in blocks that fit the processor's cache; nothing depends on how events are batched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from classifier.encoder import Encoded, StaticEncoder
+from classifier.heads import Heads
+from classifier.lexicon import Lexicon
+from classifier.templates import Matches, TemplateIndex
+from classifier.text import keyed_hash, normalise_text, original_span, scaffold_anchors, scored_text
+from classifier.types import CAPABILITIES, LABEL_SCHEMA, TARGETS, UNIT_SCHEMA, Channel, Tier
+
+BLOCK = 1024
+EXTRACTION = len(CAPABILITIES)
+"""Column of the heads' output that holds the extraction probability."""
+LEVELS = 7
+MATCH_CERTAINTY = np.float32(0.99)
+"""`p_extraction` of a verified match of an exclusive family is at least this."""
+
+Floats = NDArray[np.float32]
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """What becomes of a batch: one row an event (LABEL_SCHEMA), and its observations, not yet merged (UNIT_SCHEMA)."""
+
+    labels: pa.Table
+    units: pa.Table
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Scored texts as the models see them: n texts, their normal forms, encodings, and probabilities [n, 4] (see `heads`)."""
+
+    texts: Sequence[str]
+    normalised: Sequence[str]
+    encoded: Encoded
+    probabilities: Floats
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What is concluded of n prompts, all arrays of n rows.
+
+    `capability`, `target`: index into TARGETS of what the prompt asks for, and of what a match in it aims at. `p_capability` [n, 4] over
+    TARGETS and `p_extraction`: of what no benign signature excuses. `exclusive`, `public`: a verified match of that tier.
+    `explained`: a benign signature accounts for the whole. `spans`, `benign_spans` [n, 2]: characters of the scored text.
+    """
+
+    capability: Ints
+    target: Ints
+    p_capability: Floats
+    p_extraction: Floats
+    exclusive: Bools
+    public: Bools
+    explained: Bools
+    spans: Ints
+
+
+def head_features(encoded: Encoded, lexicon_scores: Floats) -> Floats:
+    """What the heads see, [n, 2 d + 1]: embedding of the whole, of the first window (both scaled to unit variance), lexicon score."""
+    scale = np.float32(np.sqrt(encoded.embeddings.shape[1]))
+    first = encoded.windows[encoded.window_offsets[:-1]]
+    return np.concatenate([encoded.embeddings * scale, first * scale, lexicon_scores[:, None]], axis=1)
+
+
+def decide_capability(probabilities: Floats, thresholds: Floats) -> Ints:
+    """Index into TARGETS of each row: the most probable capability among those above their threshold, else `other`."""
+    capabilities = probabilities[:, : len(CAPABILITIES)]
+    named = np.where(capabilities >= thresholds, capabilities, -1)
+    return np.where(named.max(axis=1) >= 0, named.argmax(axis=1), len(CAPABILITIES))
+
+
+class Labeler:
+    """The models of a bundle, put together. `thresholds` [3]: least probability to name each capability."""
+
+    def __init__(
+        self,
+        encoder: StaticEncoder,
+        templates: TemplateIndex,
+        lexicon: Lexicon,
+        heads: Heads,
+        thresholds: Floats,
+        hash_key: bytes,
+    ) -> None:
+        self.encoder, self.templates, self.lexicon, self.heads = encoder, templates, lexicon, heads
+        self._thresholds, self._hash_key = thresholds, hash_key
+        facts = [signature.facts for signature in templates.signatures]
+        self._exclusive = np.array([fact.tier is Tier.EXCLUSIVE for fact in facts] + [False])  # index -1: no match
+        self._target = np.array([TARGETS.index(fact.target) if fact.target else -1 for fact in facts] + [-1])
+        self._ids, self._families, self._techniques = (
+            pa.array([*column, None], pa.string())
+            for column in zip(*((fact.id, fact.family, fact.technique) for fact in facts), strict=True)
+        )
+
+    def label(self, events: pa.RecordBatch) -> Labelled:
+        """Label events (EVENT_SCHEMA), in order."""
+        blocks = [self._label_block(events.slice(start, BLOCK)) for start in range(0, events.num_rows, BLOCK)]
+        return Labelled(
+            pa.Table.from_batches([labels for labels, _ in blocks], LABEL_SCHEMA),
+            pa.Table.from_batches([batch for _, units in blocks for batch in units], UNIT_SCHEMA),
+        )
+
+    def read(self, texts: Sequence[str]) -> Reading:
+        """Encode and classify scored texts."""
+        normalised = [normalise_text(text) for text in texts]
+        encoded = self.encoder.encode(normalised)
+        scores = self.lexicon.scores(encoded.tokens)
+        return Reading(texts, normalised, encoded, self.heads.probabilities(head_features(encoded, scores)))
+
+    def _label_block(self, events: pa.RecordBatch) -> tuple[pa.RecordBatch, list[pa.RecordBatch]]:
+        sent = zip(events.column("system").to_pylist(), events.column("prompt").to_pylist(), strict=True)
+        reading = self.read([scored_text(system, prompt) for system, prompt in sent])
+        matches = self.templates.match(reading.encoded)
+        judgement = self._judge(reading, matches)
+        keys = np.array([keyed_hash(text, self._hash_key) for text in reading.normalised], np.uint64)
+        scaffolds = [[keyed_hash(a, self._hash_key) for a in scaffold_anchors(text)] for text in reading.normalised]
+        labels = self._labels(events, reading, matches, judgement, keys, scaffolds)
+        primary = np.array([hashes[0] for hashes in scaffolds], np.uint64)
+        return labels, self._units(events, matches, judgement, keys, primary)
+
+    def _judge(self, reading: Reading, matches: Matches) -> Judgement:
+        """Put classifier and matches together: what a benign signature covers is excused, and what a match leaves open its payload tells."""
+        n = len(reading.texts)
+        matched, benign = matches.index >= 0, matches.benign >= 0
+        spans = _spans(reading, self.encoder, np.flatnonzero(matched), matches.token_start, matches.token_end)
+        benign_spans = _spans(reading, self.encoder, np.flatnonzero(benign), matches.benign_start, matches.benign_end)
+        capability = decide_capability(reading.probabilities, self._thresholds)
+        outside, leftover = self._read_outside(reading, benign_spans, benign)
+        exclusive = self._exclusive[matches.index]
+        explained = benign & ~leftover & ~matched
+        extraction = np.where(explained, np.float32(0), outside[:, EXTRACTION])
+        named = self._target[matches.index]
+        payload, _ = self._read_outside(reading, spans, matched & (named < 0))
+        target = np.where(named >= 0, named, decide_capability(payload, self._thresholds))
+        capabilities = outside[:, : len(CAPABILITIES)]
+        return Judgement(
+            capability=capability,
+            target=target,
+            p_capability=np.concatenate([capabilities, 1 - capabilities.max(axis=1, keepdims=True, initial=0)], axis=1),
+            p_extraction=np.where(exclusive, np.maximum(extraction, MATCH_CERTAINTY), extraction).astype(np.float32),
+            exclusive=exclusive,
+            public=matched & ~exclusive,
+            explained=explained,
+            spans=spans.reshape(n, 2),
+        )
+
+    def _read_outside(self, reading: Reading, spans: Ints, rows: Bools) -> tuple[Floats, Bools]:
+        """Probabilities of what stands outside of `spans`, for `rows` [n] in which anything does (second array); of the whole elsewhere."""
+        chosen = np.flatnonzero(rows)
+        rests = [_outside(reading.texts[i], *spans[i]) for i in chosen]
+        left = np.array([bool(rest) for rest in rests], np.bool_)
+        probabilities, has_rest = reading.probabilities.copy(), np.zeros(len(rows), np.bool_)
+        if left.any():
+            has_rest[chosen[left]] = True
+            probabilities[chosen[left]] = self.read([rest for rest in rests if rest]).probabilities
+        return probabilities, has_rest
+
+    def _labels(
+        self,
+        events: pa.RecordBatch,
+        reading: Reading,
+        matches: Matches,
+        judgement: Judgement,
+        keys: NDArray[np.uint64],
+        scaffolds: list[list[int]],
+    ) -> pa.RecordBatch:
+        none = matches.index < 0
+        benign = pa.array(np.where(matches.benign < 0, len(self._ids) - 1, matches.benign))
+        matched = pa.array(np.where(none, len(self._ids) - 1, matches.index))
+        columns = {
+            "event_id": events.column("event_id"),
+            "account_id": events.column("account_id"),
+            "timestamp": events.column("timestamp"),
+            "capability": pa.array(TARGETS).take(pa.array(judgement.capability)),
+            **{f"p_{name}": pa.array(reading.probabilities[:, i]) for i, name in enumerate(CAPABILITIES)},
+            "p_extraction": pa.array(judgement.p_extraction),
+            "template_id": self._ids.take(matched),
+            "template_family": self._families.take(matched),
+            "technique": self._techniques.take(matched),
+            "similarity": pa.array(matches.similarity, mask=none),
+            "coverage": pa.array(matches.coverage, mask=none),
+            "match_start": pa.array(judgement.spans[:, 0], pa.int32(), mask=none),
+            "match_end": pa.array(judgement.spans[:, 1], pa.int32(), mask=none),
+            "benign_app": self._families.take(benign),
+            "unit": pa.array(keys),
+            "scaffolds": pa.array(scaffolds, pa.list_(pa.uint64())),
+        }
+        return pa.RecordBatch.from_arrays([columns[name] for name in LABEL_SCHEMA.names], schema=LABEL_SCHEMA)
+
+    def _units(
+        self,
+        events: pa.RecordBatch,
+        matches: Matches,
+        judgement: Judgement,
+        keys: NDArray[np.uint64],
+        scaffolds: NDArray[np.uint64],
+    ) -> list[pa.RecordBatch]:
+        """One signature-channel row an event, and one intent-channel row where nothing matched and something is unexplained."""
+        n = len(keys)
+        bits = (1 << judgement.target).astype(np.uint8)
+        matched = matches.index >= 0
+        family = self._families.take(pa.array(np.where(matched, matches.index, len(self._families) - 1)))
+        signature = {
+            "channel": np.full(n, Channel.SIGNATURE, np.uint8),
+            "key": keys,
+            "y": np.where(judgement.exclusive, bits, 0).astype(np.uint8),
+            "y_public": np.where(judgement.public, bits, 0).astype(np.uint8),
+            "matched": matched.astype(np.uint8),
+            **{f"level_{name}": np.zeros(n, np.uint8) for name in TARGETS},
+            "family": family,
+        }
+        levels = np.rint(LEVELS * judgement.p_extraction[:, None] * judgement.p_capability).astype(np.uint8)
+        nothing = np.zeros(n, np.uint8)
+        intent = {
+            "channel": np.full(n, Channel.INTENT, np.uint8),
+            "key": scaffolds,
+            "y": nothing,
+            "y_public": nothing,
+            "matched": nothing,
+            **{f"level_{name}": levels[:, c] for c, name in enumerate(TARGETS)},
+            "family": pa.nulls(n, pa.string()),
+        }
+        counted = pa.array(~matched & ~judgement.explained)
+        return [_unit_rows(events, signature), _unit_rows(events, intent).filter(counted)]
+
+
+def _unit_rows(events: pa.RecordBatch, columns: dict[str, NDArray[np.uint8] | NDArray[np.uint64] | pa.Array]) -> pa.RecordBatch:
+    """Rows of UNIT_SCHEMA: who and when from the events, the rest given."""
+    given = [pa.array(columns[name]) if name in columns else events.column(name) for name in UNIT_SCHEMA.names]
+    return pa.RecordBatch.from_arrays(given, schema=UNIT_SCHEMA)
+
+
+def _spans(
+    reading: Reading, encoder: StaticEncoder, rows: Iterable[int], starts: NDArray[np.int32], ends: NDArray[np.int32]
+) -> Ints:
+    """Token spans of some rows as characters of their scored texts, [n, 2]; (0, 0) for the other rows."""
+    spans = np.zeros((len(reading.texts), 2), np.int64)
+    for row in rows:
+        ids = reading.encoded.tokens.of(row)
+        start = len(encoder.tokenizer.decode(ids[: starts[row]]))
+        end = start + len(encoder.tokenizer.decode(ids[starts[row] : ends[row]]))
+        spans[row] = original_span(reading.texts[row], start, end)
+    return spans
+
+
+def _outside(text: str, start: int, end: int) -> str:
+    """What stands before and after a span."""
+    return f"{text[:start]} {text[end:]}".strip()

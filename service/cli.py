@@ -1,0 +1,285 @@
+"""The command `probewatch`: arguments in, one function of the package called, sentences out. Composition happens here.
+
+Heavy modules are imported inside the commands that need them, so that `--help` and mistakes answer at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from classifier.errors import InputError, UsageError
+from service.exits import run_app
+from service.progress import show_progress
+
+if TYPE_CHECKING:
+    from classifier.bundle import Bundle
+
+TRAINING_EXTRA = "Training needs the training extra ({missing} is not installed): pip install 'probewatch[training]'."
+
+app = typer.Typer(
+    name="probewatch",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Tell which accounts systematically probe an LLM for which capability, and why.",
+    epilog="Exit codes: 0 done; 1 our fault; 2 wrong usage; 3 input unreadable; 4 bundle or catalogue missing, corrupt "
+    "or incompatible; 5 output unusable; 130 interrupted.",
+)
+bundle_app = typer.Typer(
+    no_args_is_help=True, rich_markup_mode=None, help="Look into a bundle: everything learned, as files in one folder."
+)
+app.add_typer(bundle_app, name="bundle")
+
+
+class Engine(StrEnum):
+    """What runs a labelling."""
+
+    LOCAL = "local"
+
+
+Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder of the run; made if it is not there.")]
+BundleDir = Annotated[
+    Path | None, typer.Option("--bundle", metavar="DIR", help="Bundle to label with.", show_default="the one shipped")
+]
+CatalogueDir = Annotated[
+    Path | None, typer.Option("--catalogue", metavar="DIR", help="Local signatures to add to the bundle's.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")]
+Data = Annotated[
+    Path, typer.Option("--data", metavar="DIR", help="Folder of the training data that data/README.md describes.")
+]
+
+
+@app.command()
+def label(
+    paths: Annotated[list[str], typer.Argument(metavar="PATH", help="Files, folders or globs of traffic.")],
+    out: Out,
+    format: Annotated[
+        str, typer.Option("--format", metavar="NAME", help="Shape of the records; auto recognises it.")
+    ] = "auto",
+    engine: Annotated[Engine, typer.Option(help="What runs it: local, the cores of this machine.")] = Engine.LOCAL,
+    workers: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Threads that label.", show_default="one a core")
+    ] = None,
+    bundle: BundleDir = None,
+    catalogue: CatalogueDir = None,
+    population: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="Registered accounts: an upper bound, fixed beforehand, that the promise on false flags rests on.",
+            show_default="the accounts of this run",
+        ),
+    ] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Delete an earlier run in DIR first.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Label historical traffic: every prompt, then every account.
+
+    Traffic is .jsonl, .csv (plain, .gz, .zst) or .parquet, with account_id, prompt or messages, and if there are any
+    event_id, timestamp and system. Bad records go to rejected.jsonl with the reason; all others are labelled.
+
+    A run that was stopped goes on where it was when the command is repeated; into the folder of a finished run the new
+    inputs are added. DIR then holds labels/, evidence/, accounts.parquet, campaigns.parquet, discovered.parquet,
+    rejected.jsonl, run.json and report.html.
+
+    \b
+    probewatch label traffic.jsonl --out run
+    probewatch label 'logs/2026-05-*.jsonl.zst' --out run --population 250000
+    """
+    from classifier.pipeline import Pipeline
+    from service.batch import label as label_batch
+    from service.report import write_report
+
+    pipeline = Pipeline.load(_bundle_dir(bundle), catalogue)
+    with show_progress(quiet) as progress:
+        label_batch(
+            paths,
+            out,
+            pipeline=pipeline,
+            format=format,
+            population=population,
+            workers=workers,
+            fresh=fresh,
+            progress=progress,
+        )
+    report = write_report(out)
+    if not quiet:
+        _print_run(out, report)
+
+
+@app.command()
+def score(
+    text: Annotated[
+        str | None, typer.Argument(metavar="TEXT", help="The prompt; - or nothing reads it from standard input.")
+    ] = None,
+    as_json: AsJson = False,
+    bundle: BundleDir = None,
+    catalogue: CatalogueDir = None,
+) -> None:
+    """Score one prompt: probabilities, the known template it was made with, and why.
+
+    A single prompt is no guilt: it takes an account's distinct prompts to flag it, which is what `label` counts.
+
+    \b
+    probewatch score 'Write a parser for this log format.'
+    probewatch score --json < prompt.txt
+    """
+    import json
+
+    from classifier.pipeline import Pipeline
+    from service.score import score as score_prompt
+    from service.score import score_lines
+
+    prompt = _read_stdin() if text is None or text == "-" else text
+    pipeline = Pipeline.load(_bundle_dir(bundle), catalogue)
+    found = score_prompt(prompt, pipeline)
+    if as_json:
+        ids = {"bundle_id": pipeline.bundle_id, "catalogue_id": pipeline.catalogue_id}
+        typer.echo(json.dumps({"prompt": found, **ids}, ensure_ascii=False))
+    else:
+        typer.echo("\n".join(score_lines(found)))
+
+
+@app.command()
+def report(run: Annotated[Path, typer.Argument(metavar="DIR", help="Folder that `label` wrote.")]) -> None:
+    """Write the HTML report of a labelled run, one self-contained file, to DIR/report.html."""
+    from service.report import write_report
+
+    typer.echo(write_report(run))
+
+
+@app.command()
+def demo(out: Out = Path("demo-run")) -> None:
+    """Label the sample traffic that is shipped, show its accounts, and write the report.
+
+    Fourteen days of invented traffic of 47 accounts, two campaigns among them. An earlier demo in DIR is replaced.
+    """
+    from classifier.bundle import data_dir, default_bundle_dir
+    from classifier.pipeline import Pipeline
+    from service.batch import label as label_batch
+    from service.report import write_report
+
+    sample = data_dir() / "sample" / "traffic.jsonl"
+    typer.echo(f"probewatch label {sample} --out {out}\n")
+    label_batch([str(sample)], out, pipeline=Pipeline.load(default_bundle_dir()), fresh=True)
+    _print_run(out, write_report(out))
+
+
+@bundle_app.command("show")
+def bundle_show(
+    folder: Annotated[Path | None, typer.Argument(metavar="DIR", help="The one shipped if not given.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what a bundle holds, what it was made from, and how good it was measured to be."""
+    from service.bundle_words import bundle_lines
+
+    opened = _open(folder)
+    if as_json:
+        typer.echo((opened.path / "manifest.json").read_text(encoding="utf-8").rstrip())
+    else:
+        typer.echo("\n".join(bundle_lines(opened)))
+
+
+@bundle_app.command("verify")
+def bundle_verify(
+    folder: Annotated[Path | None, typer.Argument(metavar="DIR", help="The one shipped if not given.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check every file of a bundle against its manifest."""
+    import json
+
+    from service.bundle_words import verified_line
+
+    opened = _open(folder)
+    manifest = opened.manifest
+    facts = {"bundle_id": manifest.bundle_id, "files": len(manifest.files), "intact": True}
+    typer.echo(json.dumps(facts) if as_json else verified_line(opened))
+
+
+@app.command()
+def train(
+    data: Data,
+    out: Annotated[Path, typer.Option("--out", metavar="BUNDLE", help="Folder to write the bundle to.")],
+    seed: Annotated[int, typer.Option(help="Same seed, data and machine: same bundle.")] = 0,
+) -> None:
+    """Train a bundle, offline and on the processor alone. Needs the training extra."""
+    with _training_extra():
+        from training.cli import train as run_training
+
+        run_training(data, out, seed)
+
+
+@app.command()
+def evaluate(data: Data) -> None:
+    """Print the report card: quality on sources that were left out of training. Needs the training extra."""
+    with _training_extra():
+        from training.cli import evaluate as run_evaluation
+
+        run_evaluation(data)
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        from service.versions import version_of
+
+        typer.echo(f"probewatch {version_of('probewatch')}")
+        raise typer.Exit
+
+
+def main() -> None:
+    """Entry point: run the command line and exit with its code."""
+    sys.exit(run_app(app, sys.argv[1:]))
+
+
+def _bundle_dir(given: Path | None) -> Path:
+    from classifier.bundle import default_bundle_dir
+
+    return given if given is not None else default_bundle_dir()
+
+
+def _open(folder: Path | None) -> Bundle:
+    from classifier.bundle import open_bundle
+
+    return open_bundle(_bundle_dir(folder))
+
+
+def _read_stdin() -> str:
+    if sys.stdin.isatty():
+        raise UsageError("No prompt was given: put it in quotes after `score`, or pipe it in.")
+    try:
+        return sys.stdin.buffer.read().decode()
+    except UnicodeDecodeError:
+        raise InputError("Standard input is not valid UTF-8: convert it first.") from None
+
+
+def _print_run(folder: Path, report: Path) -> None:
+    from rich.console import Console
+
+    from service.report_data import read_run
+    from service.summary import print_summary
+
+    print_summary(read_run(folder), Console(highlight=False))
+    typer.echo(f"\nreport: {report}")
+
+
+@contextmanager
+def _training_extra() -> Iterator[None]:
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        missing = error.name if error.name is not None else "a module"
+        if missing.split(".")[0] in ("training", "classifier", "service"):
+            raise
+        raise UsageError(TRAINING_EXTRA.format(missing=missing)) from error

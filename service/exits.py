@@ -1,0 +1,59 @@
+"""From errors to sentences and exit codes: the edge of the command line. Used by `cli`."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+
+import typer
+
+from classifier.errors import ProbewatchError
+
+INTERRUPTED = 130
+
+
+def run_app(app: typer.Typer, arguments: Sequence[str]) -> int:
+    """Run one command line and return its exit code. Errors become one sentence on standard error."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="replace")  # type: ignore[union-attr]
+    try:
+        code = app(args=list(arguments), prog_name="probewatch", standalone_mode=False)
+    except ProbewatchError as error:
+        return _fail(str(error), error.exit_code)
+    except typer.TyperException as error:
+        return _usage(error)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter complains when it flushes
+        return 1
+    except Exception as error:  # noqa: BLE001 (the edge: nothing below catches what it does not expect)
+        return _unexpected(error)
+    if code == INTERRUPTED:
+        return _fail("Interrupted: what was done is kept; repeat the command to go on.", INTERRUPTED)
+    return code if isinstance(code, int) else 0
+
+
+def _fail(sentence: str, code: int) -> int:
+    typer.echo(f"probewatch: {sentence}", err=True)
+    return code
+
+
+def _usage(error: typer.TyperException) -> int:
+    """A command line that typer refuses; without any argument, typer's error is the help."""
+    sentence = error.format_message()
+    if type(error).__name__ == "NoArgsIsHelpError":
+        typer.echo(sentence)
+    else:
+        context = getattr(error, "ctx", None)
+        command = context.command_path if context is not None else "probewatch"
+        _fail(f"{sentence.rstrip('.')}. See {command} --help.", error.exit_code)
+    return error.exit_code
+
+
+def _unexpected(error: Exception) -> int:
+    if os.environ.get("PROBEWATCH_DEBUG") == "1":
+        traceback.print_exception(error)
+        return 1
+    kind = type(error).__name__
+    return _fail(f"Unexpected {kind}, which is our fault: set PROBEWATCH_DEBUG=1 to see where, and report it.", 1)

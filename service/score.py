@@ -1,0 +1,79 @@
+"""One prompt: labelled by the same path as millions, and said in JSON or in words. Used by the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from classifier.errors import InputError
+from classifier.types import CAPABILITIES, EVENT_SCHEMA
+from service.fields import BadRecordError, prompt_text
+from service.report_words import percent, title_of
+
+if TYPE_CHECKING:
+    from classifier.pipeline import Pipeline
+
+_BAR = 20
+
+
+def score(prompt: str, pipeline: Pipeline) -> dict[str, Any]:
+    """What `/v1/score` says of a prompt under "prompt", with `start` and `end` of a match in characters.
+
+    Raises:
+        InputError: the prompt is empty or too long.
+    """
+    try:
+        text = prompt_text("the prompt", prompt)
+    except BadRecordError as bad:
+        raise InputError(f"{str(bad)[0].upper()}{str(bad)[1:]}.") from None
+    event = {"event_id": "prompt", "account_id": "prompt", "timestamp": datetime.now(UTC), "prompt": text}
+    row = pipeline.label(pa.RecordBatch.from_pylist([event], EVENT_SCHEMA)).labels.to_pylist()[0]
+    return {
+        "capability": row["capability"],
+        "probabilities": {name: _short(row[f"p_{name}"]) for name in CAPABILITIES},
+        "p_extraction": _short(row["p_extraction"]),
+        "template": _template(row) if row["template_id"] is not None else None,
+        "benign_app": row["benign_app"],
+    }
+
+
+def _template(row: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "id": row["template_id"],
+        "family": row["template_family"],
+        "technique": row["technique"],
+        "similarity": _short(row["similarity"]),
+        "coverage": _short(row["coverage"]),
+        "start": row["match_start"],
+        "end": row["match_end"],
+    }
+
+
+def _short(value: float | None) -> float | None:
+    """To the digits that a float32 holds."""
+    return None if value is None else float(f"{value:.6g}")
+
+
+def score_lines(found: dict[str, Any]) -> Iterator[str]:
+    """The same in words, for a terminal."""
+    chances = {title_of(name): value for name, value in found["probabilities"].items()}
+    for name, value in {**chances, "made to harvest answers": found["p_extraction"]}.items():
+        yield f"{name:<24}{value:6.3f}  {'█' * round(value * _BAR)}".rstrip()
+    yield f"{'capability':<24}{title_of(found['capability'])}"
+    template = found["template"]
+    if template is None:
+        yield f"{'known template':<24}none"
+    else:
+        technique = f" ({title_of(template['technique'])})" if template["technique"] is not None else ""
+        yield f"{'known template':<24}{template['family']}{technique}, signature {template['id']}"
+        yield (
+            f"{'':<24}{percent(template['coverage'])} of its fixed text stands in order at characters "
+            f"{template['start']:,} to {template['end']:,}"
+        )
+        if template["similarity"] is not None:
+            yield f"{'':<24}cosine with its nearest vector {template['similarity']:.3f}"
+    if found["benign_app"] is not None:
+        yield f"{'known application':<24}{found['benign_app']} (what it explains is not held against the account)"

@@ -1,0 +1,91 @@
+"""Sixth stage: what honest conduct looks like in numbers -> the baselines that evidence is counted against, and their certificate.
+
+Honest accounts are applications, and people composed of conversations of one source. Each is judged by models that never saw its source:
+`held_out` probabilities from heads fitted without it, matches from an index built without it. Half of the sources set the baselines, the
+other half certify them (DESIGN.md section 6).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.stats import beta
+
+from classifier.bundle import Stratum
+from classifier.evidence import Baselines
+from classifier.labeler import LEVELS
+from classifier.text import normalise_text, scaffold_anchors
+from training.prepare import BENIGN, PROMPT
+
+M1 = 1e-3
+M2_MARGIN = 1.5
+MOST_M2 = 0.9  # above this a bet could win nothing; the intent channel is then as good as off
+PERSON_PROMPTS = 30
+LEAST_UNITS = 5  # fewer distinct scaffolds are an anecdote, not a rate
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Conduct:
+    """An honest account: units seen and mean level x_c of its units for every target, [4], and its rate of exclusive matches."""
+
+    stratum: str
+    fold: int
+    units: int
+    means: NDArray[np.float64]
+    match_rate: float
+
+
+def honest_accounts(rows: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    """(stratum, rows) of every honest account: applications, and people of PERSON_PROMPTS prompts of one source."""
+    for _, app in rows[rows["role"] == BENIGN].groupby("part", sort=True):
+        yield "applications", app
+    for _, source in rows[(rows["role"] == PROMPT) & rows["organic"]].groupby("source", sort=True):
+        ordered = source.sort_values("conversation", kind="stable")
+        for start in range(0, len(ordered) - PERSON_PROMPTS + 1, PERSON_PROMPTS):
+            yield "people", ordered.iloc[start : start + PERSON_PROMPTS]
+
+
+def conduct(stratum: str, account: pd.DataFrame, held_out: NDArray[np.float64], matched: NDArray[np.bool_]) -> Conduct:
+    """An account as the evidence sees it: intent once per scaffold, matches once per distinct prompt."""
+    normalised = [normalise_text(text) for text in account["whole"]]
+    scaffolds = pd.Series([scaffold_anchors(text)[0] for text in normalised])
+    first = ~scaffolds.duplicated().to_numpy()
+    p = held_out[account.index][first]
+    targets = np.concatenate([p[:, :-1], 1 - p[:, :-1].max(axis=1, keepdims=True)], axis=1)
+    means = (np.rint(LEVELS * p[:, -1:] * targets) / LEVELS).mean(axis=0)
+    distinct = ~pd.Series(normalised).duplicated().to_numpy()
+    return Conduct(stratum, int(account["fold"].iloc[0]), int(first.sum()), means, float(matched[account.index][distinct].mean()))
+
+
+def calibrate(conducts: list[Conduct]) -> tuple[Baselines, tuple[Stratum, ...]]:
+    """Baselines from the even folds and their certificate from the odd ones."""
+    counted = [c for c in conducts if c.units >= LEAST_UNITS and c.fold % 2 == 0]
+    largest = np.max([c.means for c in counted], axis=0, initial=0.0)
+    m2 = np.clip(M2_MARGIN * largest, 1 / LEVELS, MOST_M2)
+    baselines = Baselines(M1, (float(m2[0]), float(m2[1]), float(m2[2]), float(m2[3])))
+    tested = [c for c in conducts if c.fold % 2 == 1]
+    return baselines, tuple(_certify(name, tested, baselines) for name in sorted({c.stratum for c in tested}))
+
+
+def _certify(stratum: str, conducts: list[Conduct], baselines: Baselines) -> Stratum:
+    inside = [c for c in conducts if c.stratum == stratum]
+    above = sum(exceeds(c, baselines) for c in inside)
+    return Stratum(stratum, len(inside), above, clopper_pearson_upper(above, len(inside)))
+
+
+def exceeds(conduct: Conduct, baselines: Baselines) -> bool:
+    """Whether an account's rates are above the baselines. Of few units only the matches count: a mean of one scaffold is no rate."""
+    intent = conduct.units >= LEAST_UNITS and bool((conduct.means > np.array(baselines.m2)).any())
+    return intent or conduct.match_rate > baselines.m1
+
+
+def clopper_pearson_upper(k: int, n: int, confidence: float = CONFIDENCE) -> float:
+    """Upper limit of a proportion of which k of n were seen (Clopper & Pearson 1934); 1 - (1 - confidence)^(1/n) for k = 0."""
+    return 1.0 if k >= n else float(beta.ppf(confidence, k + 1, n - k))
+
+
