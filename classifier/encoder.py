@@ -1,7 +1,8 @@
 """Static encoder: normalised text -> token ids -> one embedding a prompt and one a window of tokens.
 
-Third step of the flow: text -> **encoder** -> templates, heads. An embedding is the l2-normalised sum of its tokens' rows (a mean, up
-to length); rows carry their own weights. A long prompt is read whole: its windows are embedded one by one and add up to it.
+Third step of the flow: text -> **encoder** -> templates, heads. An embedding is the l2-normalised sum of its tokens'
+rows (a mean, up to length); rows carry their own weights. A long prompt is read whole: its windows are embedded one by
+one and add up to it.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from safetensors.numpy import load_file, save_file
 from scipy.sparse import csr_matrix
 
 WINDOW_TOKENS = 128
-"""Tokens a window: about 500 bytes, so that an ordinary prompt is one window and a template is seen wherever it stands."""
+"""Tokens a window: about 500 bytes, so that an ordinary prompt is one window and a template is seen wherever it
+stands."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,8 @@ class TokenBatch:
 
 @dataclass(frozen=True)
 class Encoded:
-    """What the encoder makes of n texts: embeddings [n, d] and window embeddings [w, d], f32, l2-normalised (zero if empty).
+    """What the encoder makes of n texts: embeddings [n, d] and window embeddings [w, d], f32, l2-normalised (zero if
+    empty).
 
     Windows of text i are rows `window_offsets[i]:window_offsets[i + 1]`.
     """
@@ -49,7 +52,8 @@ class Encoded:
 
 
 class Tokenizer:
-    """Byte-level BPE from a `tokenizer.json`, run by gigatoken: same ids as Hugging Face tokenizers, some 40 times faster."""
+    """Byte-level BPE from a `tokenizer.json`, run by gigatoken: same ids as Hugging Face tokenizers, some 40 times
+    faster."""
 
     def __init__(self, path: Path) -> None:
         self._backend = gigatoken.Tokenizer.from_json(path.read_bytes())
@@ -77,11 +81,12 @@ class Tokenizer:
 def l2_normalise(rows: NDArray[np.float32]) -> NDArray[np.float32]:
     """Rows scaled to length one; a zero row stays zero."""
     norms = np.linalg.norm(rows, axis=1, keepdims=True)
-    return rows / np.where(norms > 0, norms, 1)
+    return np.asarray(rows / np.where(norms > 0, norms, 1), np.float32)
 
 
 def window_offsets(tokens: TokenBatch, size: int = WINDOW_TOKENS) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """(token offset of each window start plus the end [w + 1], window offset of each text [n + 1]). An empty text has one window."""
+    """(token offset of each window start plus the end [w + 1], window offset of each text [n + 1]). An empty text has
+    one window."""
     lengths = np.diff(tokens.offsets)
     per_text = np.maximum(-(-lengths // size), 1)
     owners = np.concatenate([[0], np.cumsum(per_text)])

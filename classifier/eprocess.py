@@ -20,10 +20,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from classifier.types import LEVELS
+
 BETS = (0.02, 0.05, 0.12, 0.25, 0.5, 0.8)
 """Shares of the wealth staked; the best one is about the share of extraction, whatever the baseline is."""
-LEVELS = 7
-"""Steps of the rounded intent x = level / LEVELS."""
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -22,7 +22,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from classifier.eprocess import (
-    LEVELS,
     Bools,
     Floats,
     Ints,
@@ -36,7 +35,7 @@ from classifier.eprocess import (
     running,
 )
 from classifier.errors import BundleError
-from classifier.types import COUNT_SCHEMA, TARGETS, UNIT_SCHEMA, Channel
+from classifier.types import COUNT_SCHEMA, LEVELS, TARGETS, UNIT_SCHEMA, Channel
 
 CAP = 100
 """Most that intent may multiply an account's evidence by: with it, intent alone cannot reach a flag."""

@@ -1,7 +1,8 @@
 """Heads: features of a prompt -> calibrated probabilities, by one ONNX graph.
 
-Stands after encoder and surface, before labeler. The graph takes `features` f32 [n, d] and gives `probabilities` f32 [n, 4]: one column
-for each capability (independent, they need not add up to one) and the probability that the prompt was made to harvest answers.
+Stands after encoder and surface, before labeler. The graph takes `features` f32 [n, d] and gives `probabilities` f32
+[n, 4]: one column for each capability (independent, they need not add up to one) and the probability that the prompt
+was made to harvest answers.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidGraph, Inva
 from classifier.errors import BundleError
 
 _BLOCK = 64
-"""Rows run at once. Always this many (padded): matrix kernels round differently for other shapes, and labels must not depend on
-which prompts happened to come together."""
+"""Rows run at once. Always this many (padded): matrix kernels round differently for other shapes, and labels must not
+depend on which prompts happened to come together."""
 
 
 class Heads:
@@ -31,7 +32,9 @@ class Heads:
         try:
             self._session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
         except (Fail, InvalidGraph, InvalidProtobuf, NotImplemented) as error:
-            raise BundleError(f"classifier {path.name}: not an ONNX graph that this onnxruntime can run; rebuild the bundle") from error
+            raise BundleError(
+                f"classifier {path.name}: not an ONNX graph that this onnxruntime can run; rebuild the bundle"
+            ) from error
         self.n_features = int(self._session.get_inputs()[0].shape[1])
 
     def probabilities(self, features: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -2,7 +2,8 @@
 
     events -> text -> encoder -> [templates, lexicon + heads] -> **labeler** -> labels, units -> evidence
 
-One prompt is a batch of one. Work goes through in blocks that fit the processor's cache; nothing depends on how events are batched.
+One prompt is a batch of one. Work goes through in blocks that fit the processor's cache; nothing depends on how events
+are batched.
 """
 
 from __future__ import annotations
@@ -19,12 +20,11 @@ from classifier.heads import Heads
 from classifier.lexicon import Lexicon
 from classifier.templates import Matches, TemplateIndex
 from classifier.text import keyed_hash, normalise_text, original_span, scaffold_anchors, scored_text
-from classifier.types import CAPABILITIES, LABEL_SCHEMA, TARGETS, UNIT_SCHEMA, Channel, Tier
+from classifier.types import CAPABILITIES, LABEL_SCHEMA, LEVELS, TARGETS, UNIT_SCHEMA, Channel, Tier
 
 BLOCK = 1024
 EXTRACTION = len(CAPABILITIES)
 """Column of the heads' output that holds the extraction probability."""
-LEVELS = 7
 MATCH_CERTAINTY = np.float32(0.99)
 """`p_extraction` of a verified match of an exclusive family is at least this."""
 
@@ -43,7 +43,8 @@ class Labelled:
 
 @dataclass(frozen=True)
 class Reading:
-    """Scored texts as the models see them: n texts, their normal forms, encodings, and probabilities [n, 4] (see `heads`)."""
+    """Scored texts as the models see them: n texts, their normal forms, encodings, and probabilities [n, 4] (see
+    `heads`)."""
 
     texts: Sequence[str]
     normalised: Sequence[str]
@@ -55,9 +56,11 @@ class Reading:
 class Judgement:
     """What is concluded of n prompts, all arrays of n rows.
 
-    `capability`, `target`: index into TARGETS of what the prompt asks for, and of what a match in it aims at. `p_capability` [n, 4] over
-    TARGETS and `p_extraction`: of what no benign signature excuses. `exclusive`, `public`: a verified match of that tier.
-    `explained`: a benign signature accounts for the whole. `spans`, `benign_spans` [n, 2]: characters of the scored text.
+    `capability`, `target`: index into TARGETS of what the prompt asks for, and of what a match in it aims at.
+    `p_capability` [n, 4] over TARGETS and `p_extraction`: of what no benign signature excuses. `exclusive`, `public`:
+    a verified match of that tier.
+    `explained`: a benign signature accounts for the whole. `spans`, `benign_spans` [n, 2]: characters of the scored
+    text.
     """
 
     capability: Ints
@@ -71,7 +74,8 @@ class Judgement:
 
 
 def head_features(encoded: Encoded, lexicon_scores: Floats) -> Floats:
-    """What the heads see, [n, 2 d + 1]: embedding of the whole, of the first window (both scaled to unit variance), lexicon score."""
+    """What the heads see, [n, 2 d + 1]: embedding of the whole, of the first window (both scaled to unit variance),
+    lexicon score."""
     scale = np.float32(np.sqrt(encoded.embeddings.shape[1]))
     first = encoded.windows[encoded.window_offsets[:-1]]
     return np.concatenate([encoded.embeddings * scale, first * scale, lexicon_scores[:, None]], axis=1)
@@ -133,7 +137,8 @@ class Labeler:
         return labels, self._units(events, matches, judgement, keys, primary)
 
     def _judge(self, reading: Reading, matches: Matches) -> Judgement:
-        """Put classifier and matches together: what a benign signature covers is excused, and what a match leaves open its payload tells."""
+        """Put classifier and matches together: what a benign signature covers is excused, and what a match leaves open
+        its payload tells."""
         n = len(reading.texts)
         matched, benign = matches.index >= 0, matches.benign >= 0
         spans = _spans(reading, self.encoder, np.flatnonzero(matched), matches.token_start, matches.token_end)
@@ -159,14 +164,15 @@ class Labeler:
         )
 
     def _read_outside(self, reading: Reading, spans: Ints, rows: Bools) -> tuple[Floats, Bools]:
-        """Probabilities of what stands outside of `spans`, for `rows` [n] in which anything does (second array); of the whole elsewhere."""
-        chosen = np.flatnonzero(rows)
+        """Probabilities of what stands outside of `spans`, for `rows` [n] in which anything does (second array); of
+        the whole elsewhere."""
+        chosen = np.flatnonzero(rows).tolist()
         rests = [_outside(reading.texts[i], *spans[i]) for i in chosen]
         left = np.array([bool(rest) for rest in rests], np.bool_)
         probabilities, has_rest = reading.probabilities.copy(), np.zeros(len(rows), np.bool_)
         if left.any():
-            has_rest[chosen[left]] = True
-            probabilities[chosen[left]] = self.read([rest for rest in rests if rest]).probabilities
+            has_rest[chosen] = left
+            probabilities[has_rest] = self.read([rest for rest in rests if rest]).probabilities
         return probabilities, has_rest
 
     def _labels(
@@ -209,7 +215,8 @@ class Labeler:
         keys: NDArray[np.uint64],
         scaffolds: NDArray[np.uint64],
     ) -> list[pa.RecordBatch]:
-        """One signature-channel row an event, and one intent-channel row where nothing matched and something is unexplained."""
+        """One signature-channel row an event, and one intent-channel row where nothing matched and something is
+        unexplained."""
         n = len(keys)
         bits = (1 << judgement.target).astype(np.uint8)
         matched = matches.index >= 0
@@ -238,7 +245,9 @@ class Labeler:
         return [_unit_rows(events, signature), _unit_rows(events, intent).filter(counted)]
 
 
-def _unit_rows(events: pa.RecordBatch, columns: dict[str, NDArray[np.uint8] | NDArray[np.uint64] | pa.Array]) -> pa.RecordBatch:
+def _unit_rows(
+    events: pa.RecordBatch, columns: dict[str, NDArray[np.uint8] | NDArray[np.uint64] | pa.Array]
+) -> pa.RecordBatch:
     """Rows of UNIT_SCHEMA: who and when from the events, the rest given."""
     given = [pa.array(columns[name]) if name in columns else events.column(name) for name in UNIT_SCHEMA.names]
     return pa.RecordBatch.from_arrays(given, schema=UNIT_SCHEMA)

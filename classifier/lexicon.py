@@ -1,8 +1,9 @@
 """Lexicon: how much a prompt's words speak of harvesting, as one number.
 
-Stands beside templates: encoder (token ids) -> **lexicon** -> heads. A linear model over tokens and hashed token pairs, log-scaled counts
-times inverse document frequency, scaled to unit length. Means over a prompt (the embedding) blur the few tell-tale words of a harvesting
-instruction; counted on families left out of training, the lexicon alone found half as many again as embedding and layout together.
+Stands beside templates: encoder (token ids) -> **lexicon** -> heads. A linear model over tokens and hashed token
+pairs, log-scaled counts times inverse document frequency, scaled to unit length. Means over a prompt (the embedding)
+blur the few tell-tale words of a harvesting instruction; counted on families left out of training, the lexicon alone
+found half as many again as embedding and layout together.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ def feature_count(vocab_size: int) -> int:
 
 
 def count_features(tokens: TokenBatch, vocab_size: int) -> csr_matrix:
-    """log(1 + count) of every token and hashed pair of neighbours, f64 [n, feature_count(vocab_size)], columns sorted."""
+    """log(1 + count) of every token and hashed pair of neighbours, f64 [n, feature_count(vocab_size)], columns
+    sorted."""
     ids = tokens.ids.astype(np.uint64)
     pairs = np.empty(len(ids), np.int32)
     pairs[:-1] = vocab_size + ((ids[:-1] * _MIX[0] + ids[1:] * _MIX[1]) >> np.uint64(64 - PAIR_BITS)).astype(np.int32)

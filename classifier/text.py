@@ -1,7 +1,9 @@
-"""From what was sent to what is compared: one scored text, its normal form, and where a span of the one lies in the other.
+"""From what was sent to what is compared: one scored text, its normal form, and where a span of the one lies in the
+other.
 
-Second step of the flow: records -> **text** -> encoder. Normal form undoes the cheap disguises (compatibility forms, zero-width and
-bidirectional controls, case, whitespace) so that tokens, shingles and unit keys agree for texts that a reader takes for the same.
+Second step of the flow: records -> **text** -> encoder. Normal form undoes the cheap disguises (compatibility forms,
+zero-width and bidirectional controls, case, whitespace) so that tokens, shingles and unit keys agree for texts that a
+reader takes for the same.
 """
 
 from __future__ import annotations
@@ -14,9 +16,11 @@ import numpy as np
 
 SYSTEM_SEPARATOR = "\n\n"
 HEAD_CHARS = 96
-"""Length of the scaffold anchors: long enough that two unrelated prompts do not share one, short enough to end before most payloads."""
+"""Length of the scaffold anchors: long enough that two unrelated prompts do not share one, short enough to end before
+most payloads."""
 
-# Unicode category Cf (zero-width, bidi, soft hyphen, tags ...) and variation selectors: invisible, hence free to insert.
+# Unicode category Cf (zero-width, bidi, soft hyphen, tags ...) and variation selectors: invisible, hence free to
+# insert.
 _INVISIBLE = re.compile(
     "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164"
     "\ufe00-\ufe0f\ufeff\ufff9-\ufffb\U000e0000-\U000e0fff]"
@@ -32,7 +36,8 @@ def scored_text(system: str | None, prompt: str) -> str:
 
 
 def normalise_text(text: str) -> str:
-    """NFKC, no invisible characters, lower case, runs of whitespace as one space. Lone surrogates become U+FFFD. Idempotent."""
+    """NFKC, no invisible characters, lower case, runs of whitespace as one space. Lone surrogates become U+FFFD.
+    Idempotent."""
     if text.isascii():
         return " ".join(text.lower().split())
     visible = _INVISIBLE.sub("", _SURROGATE.sub("\ufffd", text))
@@ -43,7 +48,8 @@ def normalise_text(text: str) -> str:
 def original_span(text: str, start: int, end: int) -> tuple[int, int]:
     """Characters [start, end) of `normalise_text(text)`, start < end, as a span of `text` itself.
 
-    Exact for ASCII; elsewhere by normalising growing prefixes (binary search), so a span may take in a neighbouring combining mark.
+    Exact for ASCII; elsewhere by normalising growing prefixes (binary search), so a span may take in a neighbouring
+    combining mark.
     """
     if not text.isascii():
         return _prefix_reaching(text, start + 1) - 1, _prefix_reaching(text, end)
@@ -66,13 +72,15 @@ def _prefix_reaching(text: str, length: int) -> int:
 
 
 def keyed_hash(text: str, key: bytes) -> int:
-    """64-bit keyed BLAKE2b of a normalised text. Keyed, so that a dictionary of likely prompts cannot be tried against stored keys."""
+    """64-bit keyed BLAKE2b of a normalised text. Keyed, so that a dictionary of likely prompts cannot be tried against
+    stored keys."""
     digest = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8, key=key)
     return int.from_bytes(digest.digest(), "little")
 
 
 def scaffold_anchors(normalised: str) -> list[str]:
-    """Head and tail of a normalised text with numbers masked: the two places where a template that wraps a payload is constant."""
+    """Head and tail of a normalised text with numbers masked: the two places where a template that wraps a payload is
+    constant."""
     masked = _DIGITS.sub("0", normalised)
     head, tail = masked[:HEAD_CHARS], masked[-HEAD_CHARS:]
     return [head] if head == tail else [head, tail]

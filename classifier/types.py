@@ -11,7 +11,12 @@ SCHEMA_VERSION = 1
 CAPABILITIES = ("coding", "agentic_reasoning", "long_horizon_planning")
 OTHER = "other"
 TARGETS = (*CAPABILITIES, OTHER)
-"""What evidence is counted for, in the order of every `[..., 4]` array: the three capabilities, then everything else."""
+"""What evidence is counted for, in the order of every `[..., 4]` array: the three capabilities, then everything
+else."""
+
+
+LEVELS = 7
+"""Steps of the rounded intent of a unit, x = level / LEVELS."""
 
 
 class Decision(StrEnum):
@@ -113,7 +118,8 @@ COUNT_SCHEMA = pa.schema(
         pa.field("hist", pa.list_(pa.int64(), 32), nullable=False),
     ]
 )
-"""`evidence/counts.parquet`: integers per (account, event-time UTC day since 1970); `hist` is [4 targets][8 levels], row-major."""
+"""`evidence/counts.parquet`: integers per (account, event-time UTC day since 1970); `hist` is [4 targets][8 levels],
+row-major."""
 
 ACCOUNT_SCHEMA = pa.schema(
     [

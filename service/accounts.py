@@ -18,9 +18,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from classifier.campaigns import Campaigns
-from classifier.eprocess import LEVELS
 from classifier.evidence import Baselines, Replay
-from classifier.types import ACCOUNT_SCHEMA, TARGETS, Channel, Decision
+from classifier.types import ACCOUNT_SCHEMA, LEVELS, TARGETS, Channel, Decision
 from classifier.verdicts import Verdicts
 from service.database import query
 from service.reasons import Case, FamilyUse, IntentUse, reasons_of

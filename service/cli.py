@@ -49,9 +49,6 @@ Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder of the r
 BundleDir = Annotated[
     Path | None, typer.Option("--bundle", metavar="DIR", help="Bundle to label with.", show_default="the one shipped")
 ]
-CatalogueDir = Annotated[
-    Path | None, typer.Option("--catalogue", metavar="DIR", help="Local signatures to add to the bundle's.")
-]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")]
 Data = Annotated[
@@ -71,7 +68,6 @@ def label(
         int | None, typer.Option(metavar="N", min=1, help="Threads that label.", show_default="one a core")
     ] = None,
     bundle: BundleDir = None,
-    catalogue: CatalogueDir = None,
     population: Annotated[
         int | None,
         typer.Option(
@@ -101,7 +97,7 @@ def label(
     from service.batch import label as label_batch
     from service.report import write_report
 
-    pipeline = Pipeline.load(_bundle_dir(bundle), catalogue)
+    pipeline = Pipeline.load(_bundle_dir(bundle))
     with show_progress(quiet) as progress:
         label_batch(
             paths,
@@ -125,7 +121,6 @@ def score(
     ] = None,
     as_json: AsJson = False,
     bundle: BundleDir = None,
-    catalogue: CatalogueDir = None,
 ) -> None:
     """Score one prompt: probabilities, the known template it was made with, and why.
 
@@ -142,7 +137,7 @@ def score(
     from service.score import score_lines
 
     prompt = _read_stdin() if text is None or text == "-" else text
-    pipeline = Pipeline.load(_bundle_dir(bundle), catalogue)
+    pipeline = Pipeline.load(_bundle_dir(bundle))
     found = score_prompt(prompt, pipeline)
     if as_json:
         ids = {"bundle_id": pipeline.bundle_id, "catalogue_id": pipeline.catalogue_id}

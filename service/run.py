@@ -39,7 +39,7 @@ class Settings:
     """What the parts of a run depend on, so that parts made under others are not mixed in."""
 
     bundle_id: str
-    catalogue_id: str | None
+    catalogue_id: str
     format: str
     rows_per_part: int
 
@@ -171,7 +171,7 @@ class RunFolder:
         metadata = {
             "schema_version": str(SCHEMA_VERSION),
             "bundle_id": self.settings.bundle_id,
-            "catalogue_id": self.settings.catalogue_id if self.settings.catalogue_id is not None else "",
+            "catalogue_id": self.settings.catalogue_id,
             **(extra if extra is not None else {}),
         }
         with replacing(self.path / name) as temporary:
@@ -216,10 +216,16 @@ def open_run(path: Path, settings: Settings, fresh: bool = False) -> Iterator[Ru
             if fresh:
                 _remove_run(path)
             _remove_leftovers(path)
-            for name in (LABELS, EVIDENCE, f"{RESUME}/{SPILL}"):
-                (path / name).mkdir(exist_ok=True)
-        yield RunFolder(path, settings, _recorded(path, settings))
-        shutil.rmtree(path / RESUME / SPILL, ignore_errors=True)
+        has_parts = any((path / LABELS).glob("*.parquet"))
+        is_new = not has_parts or not (path / RESUME / LEDGER).exists()
+        folder = RunFolder(path, settings, [] if is_new else _recorded(path, settings))
+        if is_new:  # before anything else is written: by it the folder is known as a run's
+            folder.record([])
+        with output_errors(path):
+            for place in (path / LABELS, path / EVIDENCE, folder.spill):
+                place.mkdir(exist_ok=True)
+        yield folder
+        shutil.rmtree(folder.spill, ignore_errors=True)
 
 
 def _prepare(path: Path) -> None:
@@ -241,11 +247,11 @@ def _take(descriptor: int, path: Path) -> None:
 
 
 def _remove_run(path: Path) -> None:
-    """Delete what runs write, and nothing else."""
+    """Delete what runs write, and nothing else; the ledger, which marks the folder as a run's, is replaced later."""
     for name in (LABELS, EVIDENCE, f"{RESUME}/{SPILL}"):
         shutil.rmtree(path / name, ignore_errors=True)
     pieces = (path / RESUME).glob("*.rejected.jsonl")
-    for file in (*(path / name for name in OUTPUTS), *pieces, path / RESUME / LEDGER):
+    for file in (*(path / name for name in OUTPUTS), *pieces):
         file.unlink(missing_ok=True)
 
 
@@ -258,10 +264,8 @@ def _remove_leftovers(path: Path) -> None:
 
 
 def _recorded(path: Path, settings: Settings) -> list[Recorded]:
-    """Inputs of the run that is there, none if there is none."""
+    """Inputs of the run that is there. Raises OutputError if it was made with other settings."""
     ledger = path / RESUME / LEDGER
-    if not ledger.exists():
-        return []
     try:
         document = json.loads(ledger.read_bytes())
         inputs = [Recorded(**{**item, "copies": tuple(item["copies"])}) for item in document.pop("inputs")]

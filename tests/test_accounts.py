@@ -50,7 +50,7 @@ def unit(label: dict[str, Any], channel: int, **values: Any) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def accounts() -> dict[str, dict[str, Any]]:
-    """ann extracts code with two families; bob runs a public judge; cat is a support application; dan said one thing."""
+    """ann extracts code with two families; bob runs a public judge; cat is a support application; dan spoke once."""
     labels, units = [], []
     for n in range(8):
         family = ("seeds", "seeds", "seeds", "bugs")[n] if n < 4 else None

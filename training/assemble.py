@@ -28,11 +28,11 @@ from classifier.templates import TemplateIndex
 from classifier.text import normalise_text
 from classifier.types import CAPABILITIES, Tier
 from training.calibrate import calibrate, conduct, honest_accounts
-from training.encoder import Projection, distil, initial_table, packaged_teacher, teach, token_strings
 from training.encoder import HEAD_CHARS as TAUGHT_CHARS
+from training.encoder import Projection, distil, initial_table, packaged_teacher, teach, token_strings
 from training.heads import choose_thresholds, export, fit_heads
 from training.prepare import BENIGN, EXTRACTION, PROMPT
-from training.signatures import Family, build, honest_texts, read_families, written_samples
+from training.signatures import Family, Honest, build, honest_texts, read_families, written_samples
 from training.tokenizer import train_tokenizer
 
 TOKEN_PIECES = 16  # word pieces of a token's spelling that the teacher reads
@@ -47,7 +47,8 @@ Log = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Models:
-    """What `build_models` leaves behind besides files: the encoder, thresholds, and held-out probabilities [n, 4] of all rows."""
+    """What `build_models` leaves behind besides files: the encoder, thresholds, and held-out probabilities [n, 4] of
+    all rows."""
 
     encoder: StaticEncoder
     thresholds: dict[str, float]
@@ -55,7 +56,8 @@ class Models:
 
 
 def lessons(rows: pd.DataFrame, work: Path) -> Floats:
-    """The teacher's embeddings of the rows to learn from, [n, d], NaN elsewhere; kept in `work`, since no fold changes them."""
+    """The teacher's embeddings of the rows to learn from, [n, d], NaN elsewhere; kept in `work`, since no fold changes
+    them."""
     learnt = rows["learn"].to_numpy()
     texts = rows["text"][learnt].str.slice(0, TAUGHT_CHARS).tolist()
     path = work / f"lessons-{sha256(chr(0).join(texts).encode('utf-8', 'replace')).hexdigest()[:16]}.npy"
@@ -123,7 +125,7 @@ def build_index(rows: pd.DataFrame, encoder: StaticEncoder, seed: int) -> Templa
     return TemplateIndex.build(signatures, shingler, encoder.dimensions)
 
 
-def _honest(rows: pd.DataFrame, encoder: StaticEncoder):  # type: ignore[no-untyped-def]
+def _honest(rows: pd.DataFrame, encoder: StaticEncoder) -> Honest:
     """Texts that no extraction signature may match: prompts by kind, bare instructions, applications by repository."""
     prompts = rows[(rows["role"] == PROMPT) & (rows["kind"] != "synthetic")]
     bare = rows[(rows["role"] == EXTRACTION) & ~rows["has_template"]]
@@ -133,7 +135,8 @@ def _honest(rows: pd.DataFrame, encoder: StaticEncoder):  # type: ignore[no-unty
 
 
 def exclusive_matches(rows: pd.DataFrame, models: Models, seed: int) -> NDArray[np.bool_]:
-    """Whether each honest row is matched by an exclusive family of an index that was built without half of the folds, its own among them."""
+    """Whether each honest row is matched by an exclusive family of an index that was built without half of the folds,
+    its own among them."""
     matched = np.zeros(len(rows), np.bool_)
     honest = ((rows["role"] == BENIGN) | (rows["role"] == PROMPT)).to_numpy()
     for half in (0, 1):

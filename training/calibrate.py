@@ -1,8 +1,10 @@
-"""Sixth stage: what honest conduct looks like in numbers -> the baselines that evidence is counted against, and their certificate.
+"""Sixth stage: what honest conduct looks like in numbers -> the baselines that evidence is counted against, and their
+certificate.
 
-Honest accounts are applications, and people composed of conversations of one source. Each is judged by models that never saw its source:
-`held_out` probabilities from heads fitted without it, matches from an index built without it. Half of the sources set the baselines, the
-other half certify them (DESIGN.md section 6).
+Honest accounts are applications, and people composed of conversations of one source. Each is judged by models that
+never saw its source:
+`held_out` probabilities from heads fitted without it, matches from an index built without it. Half of the sources set
+the baselines, the other half certify them (DESIGN.md section 6).
 """
 
 from __future__ import annotations
@@ -17,8 +19,8 @@ from scipy.stats import beta
 
 from classifier.bundle import Stratum
 from classifier.evidence import Baselines
-from classifier.labeler import LEVELS
 from classifier.text import normalise_text, scaffold_anchors
+from classifier.types import LEVELS
 from training.prepare import BENIGN, PROMPT
 
 M1 = 1e-3
@@ -31,7 +33,8 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True)
 class Conduct:
-    """An honest account: units seen and mean level x_c of its units for every target, [4], and its rate of exclusive matches."""
+    """An honest account: units seen and mean level x_c of its units for every target, [4], and its rate of exclusive
+    matches."""
 
     stratum: str
     fold: int
@@ -59,7 +62,9 @@ def conduct(stratum: str, account: pd.DataFrame, held_out: NDArray[np.float64], 
     targets = np.concatenate([p[:, :-1], 1 - p[:, :-1].max(axis=1, keepdims=True)], axis=1)
     means = (np.rint(LEVELS * p[:, -1:] * targets) / LEVELS).mean(axis=0)
     distinct = ~pd.Series(normalised).duplicated().to_numpy()
-    return Conduct(stratum, int(account["fold"].iloc[0]), int(first.sum()), means, float(matched[account.index][distinct].mean()))
+    return Conduct(
+        stratum, int(account["fold"].iloc[0]), int(first.sum()), means, float(matched[account.index][distinct].mean())
+    )
 
 
 def calibrate(conducts: list[Conduct]) -> tuple[Baselines, tuple[Stratum, ...]]:
@@ -79,13 +84,13 @@ def _certify(stratum: str, conducts: list[Conduct], baselines: Baselines) -> Str
 
 
 def exceeds(conduct: Conduct, baselines: Baselines) -> bool:
-    """Whether an account's rates are above the baselines. Of few units only the matches count: a mean of one scaffold is no rate."""
+    """Whether an account's rates are above the baselines. Of few units only the matches count: a mean of one scaffold
+    is no rate."""
     intent = conduct.units >= LEAST_UNITS and bool((conduct.means > np.array(baselines.m2)).any())
     return intent or conduct.match_rate > baselines.m1
 
 
 def clopper_pearson_upper(k: int, n: int, confidence: float = CONFIDENCE) -> float:
-    """Upper limit of a proportion of which k of n were seen (Clopper & Pearson 1934); 1 - (1 - confidence)^(1/n) for k = 0."""
+    """Upper limit of a proportion of which k of n were seen (Clopper & Pearson 1934); 1 - (1 - confidence)^(1/n) for k
+    = 0."""
     return 1.0 if k >= n else float(beta.ppf(confidence, k + 1, n - k))
-
-

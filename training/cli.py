@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from training.assemble import assemble
@@ -26,6 +27,6 @@ def evaluate(data: Path, seed: int = 0) -> None:
     print(run_evaluation(prepare(data, seed), WORK, seed, _clock()))
 
 
-def _clock():  # type: ignore[no-untyped-def]
+def _clock() -> Callable[[str], None]:
     started = time.monotonic()
     return lambda message: print(f"[{time.monotonic() - started:5.0f} s] {message}", flush=True)

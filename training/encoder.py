@@ -2,8 +2,9 @@
 
     texts + teacher -> a table of token rows whose sum points where the teacher's embedding points
 
-Measured on sources left out (`probewatch evaluate`): labels alone teach a bag of tokens its sources; the teacher's geometry, no label
-seen, is what carries over. So no label enters here, and the heads are linear. Expect a cosine of 0.88 to the teacher on unseen texts.
+Measured on sources left out (`probewatch evaluate`): labels alone teach a bag of tokens its sources; the teacher's
+geometry, no label seen, is what carries over. So no label enters here, and the heads are linear. Expect a cosine of
+0.88 to the teacher on unseen texts.
 """
 
 from __future__ import annotations
@@ -41,7 +42,8 @@ def packaged_teacher() -> Path:
 
 
 def teach(texts: Sequence[str], teacher: Path, tokens: int = TEACHER_TOKENS) -> Floats:
-    """The teacher's embeddings of the heads of texts, [n, d], unit length. In bfloat16, thrice as fast here and as good a target."""
+    """The teacher's embeddings of the heads of texts, [n, d], unit length. In bfloat16, thrice as fast here and as
+    good a target."""
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     model = SentenceTransformer(str(teacher), device="cpu").to(torch.bfloat16)
     model.max_seq_length = tokens
@@ -69,14 +71,16 @@ class Projection:
 
 
 def initial_table(token_embeddings: Floats, tokens: TokenBatch, project: Projection) -> Floats:
-    """Rows to start from: the teacher's embedding of each token's spelling, weighed down where the token is frequent."""
+    """Rows to start from: the teacher's embedding of each token's spelling, weighed down where the token is
+    frequent."""
     frequency = np.bincount(tokens.ids, minlength=len(token_embeddings)) / len(tokens.ids)
     centred = token_embeddings - token_embeddings.mean(axis=0)
     return np.asarray(project(centred) * (RARITY / (RARITY + frequency))[:, None], np.float32)
 
 
 def distil(tokens: TokenBatch, targets: Floats, table: Floats, tokenizer_path: Path, seed: int) -> Floats:
-    """Train the rows so that the unit sum of a text's rows comes near its target [n, DIMENSIONS]; returns the table [v, DIMENSIONS]."""
+    """Train the rows so that the unit sum of a text's rows comes near its target [n, DIMENSIONS]; returns the table
+    [v, DIMENSIONS]."""
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     student = StaticEmbedding(HuggingFaceTokenizer.from_file(str(tokenizer_path)), embedding_weights=table)
@@ -97,7 +101,8 @@ def distil(tokens: TokenBatch, targets: Floats, table: Floats, tokenizer_path: P
 
 
 def distillation_loss(student: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """Mean cosine distance to the targets, plus the squared difference of the two matrices of similarities in the batch."""
+    """Mean cosine distance to the targets, plus the squared difference of the two matrices of similarities in the
+    batch."""
     distance = 1 - (student * target).sum(dim=1).mean()
     return distance + SIMILARITY_WEIGHT * (student @ student.T - target @ target.T).pow(2).mean()
 
@@ -106,5 +111,8 @@ def _embed(student: StaticEmbedding, tokens: TokenBatch, batch: NDArray[np.int64
     """Unit embeddings of texts, each without a random TOKEN_DROPOUT of its tokens."""
     kept = [ids[torch.rand(len(ids)).numpy() >= TOKEN_DROPOUT] for ids in map(tokens.of, batch)]
     offsets = np.cumsum([0, *map(len, kept[:-1])])
-    features = {"input_ids": torch.from_numpy(np.concatenate(kept).astype(np.int64)), "offsets": torch.from_numpy(offsets)}
+    features = {
+        "input_ids": torch.from_numpy(np.concatenate(kept).astype(np.int64)),
+        "offsets": torch.from_numpy(offsets),
+    }
     return torch.nn.functional.normalize(student(features)["sentence_embedding"], dim=1)

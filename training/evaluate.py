@@ -1,8 +1,10 @@
-"""The report card: what the product says of sources, families and applications that were left out of everything it learnt.
+"""The report card: what the product says of sources, families and applications that were left out of everything it
+learnt.
 
-For each fold, tokenizer, encoder, lexicon, heads, thresholds and signatures are built again without the fold, and the fold's rows go
-through the product's own labeler. Known families are measured by one more build, which leaves out payloads instead of families. Half an
-hour to an hour on two cores. Sources weigh the same; so do families, and applications.
+For each fold, tokenizer, encoder, lexicon, heads, thresholds and signatures are built again without the fold, and the
+fold's rows go through the product's own labeler. Known families are measured by one more build, which leaves out
+payloads instead of families. Half an hour to an hour on two cores. Sources weigh the same; so do families, and
+applications.
 """
 
 from __future__ import annotations
@@ -25,18 +27,23 @@ from training.heads import capability_rows, macro_f1
 from training.prepare import BENIGN, EXTRACTION, FOLDS, LABELS, payload_buckets, source_weights
 
 PAYLOAD_BUCKETS = 5
-OPERATING_POINTS = (("loose", 0.01, 0.05), ("strict", 0.001, 0.01))  # false positives on organic prompts, on applications
+OPERATING_POINTS = (
+    ("loose", 0.01, 0.05),
+    ("strict", 0.001, 0.01),
+)  # false positives on organic prompts, on applications
 LEAST_SOURCE_ROWS = 100
 RESAMPLES = 1000
 
 Floats = NDArray[np.float64]
+Embeddings = NDArray[np.float32]
 Bools = NDArray[np.bool_]
 Log = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Recall:
-    """Share of extraction found at an operating point, families weighted equally, with a bootstrap interval over families."""
+    """Share of extraction found at an operating point, families weighted equally, with a bootstrap interval over
+    families."""
 
     point: str
     mean: float
@@ -61,7 +68,7 @@ def evaluate(rows: pd.DataFrame, work: Path, seed: int, log: Log) -> str:
     return "\n\n".join(parts)
 
 
-def left_out_labels(rows: pd.DataFrame, taught: Floats, seed: int, log: Log) -> pd.DataFrame:
+def left_out_labels(rows: pd.DataFrame, taught: Embeddings, seed: int, log: Log) -> pd.DataFrame:
     """Every row that counts, with what a build without its fold says of it."""
     folds = rows["fold"].to_numpy()
     tested = rows["learn"].to_numpy()
@@ -72,7 +79,7 @@ def left_out_labels(rows: pd.DataFrame, taught: Floats, seed: int, log: Log) -> 
     return pd.concat(labelled, ignore_index=True)
 
 
-def known_family_labels(rows: pd.DataFrame, taught: Floats, seed: int, log: Log) -> tuple[pd.DataFrame, int]:
+def known_family_labels(rows: pd.DataFrame, taught: Embeddings, seed: int, log: Log) -> tuple[pd.DataFrame, int]:
     """The same for one bucket of payloads of every family that has a template, and the honest sources of one fold."""
     log("known families")
     extraction = ((rows["role"] == EXTRACTION) & rows["has_template"]).to_numpy()
@@ -82,7 +89,7 @@ def known_family_labels(rows: pd.DataFrame, taught: Floats, seed: int, log: Log)
     return labelled, int((unseen & rows["learn"].to_numpy()).sum())
 
 
-def label_without(rows: pd.DataFrame, taught: Floats, left_out: Bools, tested: Bools, seed: int) -> pd.DataFrame:
+def label_without(rows: pd.DataFrame, taught: Embeddings, left_out: Bools, tested: Bools, seed: int) -> pd.DataFrame:
     """Rows `tested`, with the labels of a build from all rows but `left_out`."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
@@ -106,7 +113,8 @@ def _events(rows: pd.DataFrame) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(columns, schema=EVENT_SCHEMA)
 
 
-# --- sections -----------------------------------------------------------------------------------------------------------
+# --- sections
+# -----------------------------------------------------------------------------------------------------------
 
 
 def capability_section(labels: pd.DataFrame) -> str:
@@ -140,25 +148,34 @@ def _source_interval(sources: pd.Series, truth: NDArray[np.int64], named: NDArra
 
 
 def _source_table(rows: pd.DataFrame) -> str:
-    found = rows.assign(right=rows["label"] == rows["capability"]).groupby(["label", "part"])["right"].agg(["size", "mean"])
+    found = (
+        rows.assign(right=rows["label"] == rows["capability"]).groupby(["label", "part"])["right"].agg(["size", "mean"])
+    )
     found = found[found["size"] >= LEAST_SOURCE_ROWS].sort_values("mean").reset_index()
-    lines = [f"| {r.label} | {r.part} | {r.size_} | {r.mean:.2f} |" for r in found.rename(columns={"size": "size_"}).itertuples()]
+    lines = [
+        f"| {r.label} | {r.part} | {r.size_} | {r.mean:.2f} |"
+        for r in found.rename(columns={"size": "size_"}).itertuples()
+    ]
     return "\n".join(["| label | data set | n | recall |", "|---|---|---|---|", *lines])
 
 
 def gold_section(labels: pd.DataFrame) -> str:
-    """On hand-labelled organic rows whose reader was sure: coding F1, and agentic or planning named where it is neither."""
+    """On hand-labelled organic rows whose reader was sure: coding F1, and agentic or planning named where it is
+    neither."""
     gold = labels[labels["gold"].isin(LABELS) & (labels["gold_sure"] == 1)]
     coding = f1_score(gold["gold"] == "coding", gold["capability"] == "coding")
     rare = ["agentic_reasoning", "long_horizon_planning"]
     honest = gold[~gold["gold"].isin(rare)]
     alarms = honest["capability"].isin(rare).mean()
-    return f"## Hand-labelled organic prompts\n\nn {len(gold)}: coding F1 {coding:.3f}, false agentic and planning alarms {alarms:.3f}"
+    figures = f"n {len(gold)}: coding F1 {coding:.3f}, false agentic and planning alarms {alarms:.3f}"
+    return f"## Hand-labelled organic prompts\n\n{figures}"
 
 
 def extraction_section(title: str, found: list[Recall]) -> str:
     lines = [f"## Extraction, {title}"]
-    lines += [f"{r.point}: recall {r.mean:.3f} ({r.low:.3f} to {r.high:.3f}), {len(r.by_family)} families" for r in found]
+    lines += [
+        f"{r.point}: recall {r.mean:.3f} ({r.low:.3f} to {r.high:.3f}), {len(r.by_family)} families" for r in found
+    ]
     worst = found[0].by_family.sort_values()
     lines.append("by family, loose: " + ", ".join(f"{name} {value:.2f}" for name, value in worst.items()))
     return "\n\n".join(lines)
@@ -176,7 +193,9 @@ def recalls(labels: pd.DataFrame) -> list[Recall]:
             upper_quantile(scores[benign], source_weights(labels["part"][benign]), on_benign),
         )
         family = pd.Series(scores[positive] > max(thresholds)).groupby(labels["part"][positive].to_numpy()).mean()
-        drawn = family.to_numpy()[np.random.default_rng(0).integers(len(family), size=(RESAMPLES, len(family)))].mean(axis=1)
+        drawn = family.to_numpy()[np.random.default_rng(0).integers(len(family), size=(RESAMPLES, len(family)))].mean(
+            axis=1
+        )
         low, high = np.quantile(drawn, (0.025, 0.975))
         found.append(Recall(point, float(family.mean()), float(low), float(high), family))
     return found

@@ -1,7 +1,8 @@
 """Fifth stage: lexicon and heads -> `lexicon.safetensors`, `classifier.onnx`.
 
-Linear on purpose: everything that had more freedom learnt the sources. Each head is a logistic regression, calibrated on sources that
-it did not see, with the calibration folded into its coefficients, so that one matrix product and one sigmoid make the graph.
+Linear on purpose: everything that had more freedom learnt the sources. Each head is a logistic regression, calibrated
+on sources that it did not see, with the calibration folded into its coefficients, so that one matrix product and one
+sigmoid make the graph.
 """
 
 from __future__ import annotations
@@ -50,7 +51,8 @@ class Linear:
 
 
 def fit_linear(features: NDArray[np.float32] | csr_matrix, truth: Bools, weights: Floats, c: float) -> Linear:
-    """L2-regularised logistic regression. Newton steps for dense features, coordinate steps for sparse ones: both deterministic."""
+    """L2-regularised logistic regression. Newton steps for dense features, coordinate steps for sparse ones: both
+    deterministic."""
     solver = "liblinear" if isinstance(features, csr_matrix) else "newton-cholesky"
     model = LogisticRegression(C=c, solver=solver, max_iter=50, random_state=0)
     model.fit(features, truth, sample_weight=weights)
@@ -58,12 +60,14 @@ def fit_linear(features: NDArray[np.float32] | csr_matrix, truth: Bools, weights
 
 
 def platt(decisions: Floats, truth: Bools, weights: Floats) -> tuple[float, float]:
-    """Slope and intercept of the sigmoid that turns decisions into probabilities (Platt 1999), by weighted maximum likelihood."""
+    """Slope and intercept of the sigmoid that turns decisions into probabilities (Platt 1999), by weighted maximum
+    likelihood."""
     line = fit_linear(decisions[:, None].astype(np.float32), truth, weights, c=1e6)
     return float(line.weights[0]), line.bias
 
 
-# --- what is learnt from ------------------------------------------------------------------------------------------------
+# --- what is learnt from
+# ------------------------------------------------------------------------------------------------
 
 
 def capability_rows(rows: pd.DataFrame) -> Bools:
@@ -82,7 +86,7 @@ def capability_weights(rows: pd.DataFrame) -> Floats:
     for label in LABELS:
         of_label = np.asarray(rows["label"] == label)
         weights[of_label] = source_weights(rows["source"][of_label]) / of_label.sum()
-    return weights * len(rows) / weights.sum()
+    return np.asarray(weights * len(rows) / weights.sum())
 
 
 def extraction_weights(rows: pd.DataFrame) -> Floats:
@@ -96,10 +100,11 @@ def extraction_weights(rows: pd.DataFrame) -> Floats:
     weights = np.zeros(len(rows))
     for mask, share in [(positive, 1.0), *((kinds[kind], share) for kind, share in NEGATIVE_SHARES.items())]:
         weights[mask] = source_weights(rows["source"][mask]) / max(mask.sum(), 1) * share
-    return weights * len(rows) / weights.sum()
+    return np.asarray(weights * len(rows) / weights.sum())
 
 
-# --- lexicon ------------------------------------------------------------------------------------------------------------
+# --- lexicon
+# ------------------------------------------------------------------------------------------------------------
 
 
 def inverse_document_frequency(counts: csr_matrix) -> Floats:
@@ -117,12 +122,14 @@ def unit_rows(counts: csr_matrix, idf: Floats) -> csr_matrix:
     return csr_matrix(scaled.multiply((1 / np.maximum(norms, 1e-12))[:, None]))
 
 
-# --- heads --------------------------------------------------------------------------------------------------------------
+# --- heads
+# --------------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class HeadsFit:
-    """Calibrated heads over `labeler.head_features`, the lexicon below them, and what they said of rows they did not learn from.
+    """Calibrated heads over `labeler.head_features`, the lexicon below them, and what they said of rows they did not
+    learn from.
 
     `held_out`: probabilities [n, 4] of every row by heads fitted without its sources (NaN where a head does not apply).
     """
@@ -135,7 +142,8 @@ class HeadsFit:
 
 @dataclass(frozen=True)
 class Task:
-    """One binary problem: which rows it is learnt from, what is true, how rows weigh, and its penalty. All arrays [n]."""
+    """One binary problem: which rows it is learnt from, what is true, how rows weigh, and its penalty. All arrays
+    [n]."""
 
     rows: Bools
     truth: Bools
@@ -152,7 +160,9 @@ def fit_heads(rows: pd.DataFrame, encoded: Encoded, vocab_size: int) -> HeadsFit
     embeddings = head_features(encoded, np.zeros(len(rows), np.float32))[:, :-1]
     lines = []
     for column, capability in enumerate(CAPABILITIES):
-        task = Task(capability_rows(rows), np.asarray(rows["label"] == capability), capability_weights(rows), CAPABILITY_C)
+        task = Task(
+            capability_rows(rows), np.asarray(rows["label"] == capability), capability_weights(rows), CAPABILITY_C
+        )
         line, held_out[:, column] = fit_calibrated(task, embeddings, np.asarray(rows["fold"]))
         lines.append(Linear(np.append(line.weights, 0), line.bias))
     counts = count_features(encoded.tokens, vocab_size)
@@ -163,8 +173,11 @@ def fit_heads(rows: pd.DataFrame, encoded: Encoded, vocab_size: int) -> HeadsFit
     return HeadsFit(tuple(lines), lexicon.weights, idf, held_out)
 
 
-def fit_calibrated(task: Task, features: NDArray[np.float32] | csr_matrix, folds: NDArray[np.int64]) -> tuple[Linear, Floats]:
-    """A calibrated line fitted on all rows of the task, and probabilities [n] of its rows by lines that left their group of folds out."""
+def fit_calibrated(
+    task: Task, features: NDArray[np.float32] | csr_matrix, folds: NDArray[np.int64]
+) -> tuple[Linear, Floats]:
+    """A calibrated line fitted on all rows of the task, and probabilities [n] of its rows by lines that left their
+    group of folds out."""
     decisions = np.full(len(folds), np.nan)
     for group in range(CALIBRATION_GROUPS):
         test = task.rows & (folds % CALIBRATION_GROUPS == group)
@@ -172,7 +185,9 @@ def fit_calibrated(task: Task, features: NDArray[np.float32] | csr_matrix, folds
     used = task.rows
     slope, intercept = platt(decisions[used], task.truth[used], task.weights[used])
     whole = task.fit(features, used)
-    return Linear(slope * whole.weights, slope * whole.bias + intercept), 1 / (1 + np.exp(-(slope * decisions + intercept)))
+    return Linear(slope * whole.weights, slope * whole.bias + intercept), 1 / (
+        1 + np.exp(-(slope * decisions + intercept))
+    )
 
 
 def export(lines: Sequence[Linear], path: Path) -> None:
@@ -196,7 +211,8 @@ def _logistic(line: Linear) -> LogisticRegression:
 
 
 def choose_thresholds(held_out: Floats, rows: pd.DataFrame) -> Floats:
-    """Least probability to name each capability: best macro-F1 on held-out sources, weighted equally, by coordinate ascent."""
+    """Least probability to name each capability: best macro-F1 on held-out sources, weighted equally, by coordinate
+    ascent."""
     known = capability_rows(rows) & ~np.asarray(rows["train_only"])
     truth = rows["label"][known].map(LABELS.index).to_numpy()
     weights = source_weights(rows["source"][known])

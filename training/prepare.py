@@ -2,8 +2,9 @@
 
     prompts.parquet, extraction_traffic.parquet, benign_apps.parquet -> Corpus
 
-Here every trap that the data's README names is taken care of once: exact duplicates, sources that are one template thousands of
-times, lengths that tell files apart, payloads shared by many families, and folds that leave whole sources out.
+Here every trap that the data's README names is taken care of once: exact duplicates, sources that are one template
+thousands of times, lengths that tell files apart, payloads shared by many families, and folds that leave whole sources
+out.
 """
 
 from __future__ import annotations
@@ -26,7 +27,10 @@ MOST_PER_SOURCE = 1200  # a source is one voice however many rows it has; above 
 MOST_PER_VARIANT = 400  # a variant is close to one template
 MOST_PER_FAMILY = 500
 MOST_PER_APP = 40
-LENGTHS = (80, 6000)  # bounds of the log-uniform length that every text is cut to, so that length cannot tell the files apart
+LENGTHS = (
+    80,
+    6000,
+)  # bounds of the log-uniform length that every text is cut to, so that length cannot tell the files apart
 
 LABELS = (*CAPABILITIES, OTHER)
 SELF_INSTRUCT = (  # one lineage in five repositories: leaving out one of them only would leave its wording in
@@ -45,9 +49,10 @@ PROMPT, EXTRACTION, BENIGN = "prompt", "extraction", "benign"
 
 
 def prepare(data: Path, seed: int) -> pd.DataFrame:
-    """One row a text. Columns: `text` (cut to a random length), `whole`, `role` (prompt, extraction, benign), `label` (one of LABELS, ""
-    where unknown), `source` (what is left out together), `part` (dataset, family or application), `fold`, `learn` (False for rows
-    above the caps: honest text for signatures, nothing to learn labels from), `train_only`, `organic`, `has_template`, `kind`, `lang`,
+    """One row a text. Columns: `text` (cut to a random length), `whole`, `role` (prompt, extraction, benign), `label`
+    (one of LABELS, "" where unknown), `source` (what is left out together), `part` (dataset, family or application),
+    `fold`, `learn` (False for rows above the caps: honest text for signatures, nothing to learn labels from),
+    `train_only`, `organic`, `has_template`, `kind`, `lang`,
     `gold`, `gold_sure`, `conversation`.
     """
     rng = np.random.default_rng(seed)
@@ -62,7 +67,9 @@ def prepare(data: Path, seed: int) -> pd.DataFrame:
 
 def _read(path: Path) -> pd.DataFrame:
     if not path.is_file():
-        raise InputError(f"training data: {path} is not there; give the folder that holds the three data files with --data")
+        raise InputError(
+            f"training data: {path} is not there; give the folder that holds the three data files with --data"
+        )
     return pd.read_parquet(path)
 
 
@@ -79,7 +86,9 @@ def _prompts(data: Path, rng: np.random.Generator) -> pd.DataFrame:
         conversation=rows["conversation"].fillna(""),
         variant=rows["variant"].fillna(""),
     )
-    few = _within(rows, ["dataset", "variant"], MOST_PER_VARIANT, rng) & _within(rows, ["source", "label"], MOST_PER_SOURCE, rng)
+    few = _within(rows, ["dataset", "variant"], MOST_PER_VARIANT, rng) & _within(
+        rows, ["source", "label"], MOST_PER_SOURCE, rng
+    )
     return _columns(rows.assign(learn=few | (rows["gold"] != "")))
 
 
@@ -123,8 +132,10 @@ def _digest(text: str) -> int:
 
 def cut_lengths(texts: list[str], rng: np.random.Generator) -> list[str]:
     """Each text cut to a log-uniform length between LENGTHS, keeping head and tail as the data files do."""
-    limits = np.exp(rng.uniform(*np.log(LENGTHS), len(texts))).astype(int)
-    limits = np.where(rng.random(len(texts)) < 0.5, LENGTHS[1], limits)  # half stay whole: most traffic is short, and templates have ends
+    limits = np.exp(rng.uniform(np.log(LENGTHS[0]), np.log(LENGTHS[1]), len(texts))).astype(int)
+    limits = np.where(
+        rng.random(len(texts)) < 0.5, LENGTHS[1], limits
+    )  # half stay whole: most traffic is short, and templates have ends
     return [_cut(text, int(limit)) for text, limit in zip(texts, limits, strict=True)]
 
 
@@ -136,7 +147,8 @@ def _cut(text: str, limit: int) -> str:
 
 
 def assign_folds(rows: pd.DataFrame) -> NDArray[np.int64]:
-    """Fold of each row: whole sources together, sources of a label dealt out by size so that every fold tests every label."""
+    """Fold of each row: whole sources together, sources of a label dealt out by size so that every fold tests every
+    label."""
     folds: dict[tuple[str, str], int] = {}
     for role, part in rows.groupby("role", sort=True):
         sizes = part.groupby(["source"]).agg(label=("label", "first"), n=("text", "size")).reset_index()
@@ -159,8 +171,8 @@ def source_weights(sources: pd.Series) -> NDArray[np.float64]:
 
 
 def payload_buckets(rows: pd.DataFrame, buckets: int) -> NDArray[np.int64]:
-    """A number below `buckets` for every row, the same (nearly always) for rows with one payload, whatever family wraps it: least hash
-    among the word 4-grams that are rare within the row's part.
+    """A number below `buckets` for every row, the same (nearly always) for rows with one payload, whatever family
+    wraps it: least hash among the word 4-grams that are rare within the row's part.
     """
     result = np.zeros(len(rows), np.int64)
     for _, part in rows.groupby("part", sort=True):

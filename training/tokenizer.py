@@ -1,4 +1,5 @@
-"""Second stage: normalised texts -> `tokenizer.json`, byte-level BPE, so that no language and no code has an unknown token."""
+"""Second stage: normalised texts -> `tokenizer.json`, byte-level BPE, so that no language and no code has an unknown
+token."""
 
 from __future__ import annotations
 

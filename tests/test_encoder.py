@@ -1,0 +1,94 @@
+"""Token ids, windows and embeddings, against plain loops and against Hugging Face tokenizers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tokenizers import Tokenizer as HuggingFaceTokenizer
+
+from classifier.encoder import (
+    WINDOW_TOKENS,
+    StaticEncoder,
+    TokenBatch,
+    l2_normalise,
+    quantise,
+    save_table,
+    window_offsets,
+)
+from classifier.text import normalise_text
+from tests import models
+
+batches = st.lists(st.text(max_size=40).map(normalise_text), min_size=1, max_size=6)
+
+
+@given(batches)
+def test_ids_are_those_of_hugging_face_tokenizers(texts: list[str]) -> None:
+    reference = HuggingFaceTokenizer.from_file(str(models.tokenizer_path()))
+    tokens = models.tokenizer().encode(texts)
+    assert [tokens.of(i).tolist() for i in range(len(tokens))] == [reference.encode(text).ids for text in texts]
+
+
+@given(batches)
+def test_decoding_gives_the_text_back(texts: list[str]) -> None:
+    tokens = models.tokenizer().encode(texts)
+    assert [models.tokenizer().decode(tokens.of(i)) for i in range(len(tokens))] == texts
+
+
+@given(batches)
+def test_a_text_is_encoded_as_if_it_came_alone(texts: list[str]) -> None:
+    encoder = models.encoder()
+    together = encoder.encode(texts)
+    alone = [encoder.encode([text]) for text in texts]
+    assert np.array_equal(together.embeddings, np.concatenate([one.embeddings for one in alone]))
+    assert np.array_equal(together.windows, np.concatenate([one.windows for one in alone]))
+
+
+def test_an_embedding_is_the_unit_sum_of_its_rows() -> None:
+    encoder, rows = models.encoder(), models.table()
+    encoded = encoder.encode(["write a parser", "", "plan"])
+    ids = encoded.tokens.of(0)
+    expected = rows[ids].sum(axis=0)
+    assert encoded.embeddings[0] == pytest.approx(expected / np.linalg.norm(expected), abs=1e-6)
+    assert not encoded.embeddings[1].any()
+    assert np.linalg.norm(encoded.embeddings[2]) == pytest.approx(1, abs=1e-6)
+
+
+def test_a_long_text_is_read_whole() -> None:
+    encoder, rows = models.encoder(), models.table()
+    encoded = encoder.encode(["plan " * 400])
+    ids = encoded.tokens.of(0)
+    n_windows = -(-len(ids) // WINDOW_TOKENS)
+    assert encoded.window_offsets.tolist() == [0, n_windows]
+    last = rows[ids[(n_windows - 1) * WINDOW_TOKENS :]].sum(axis=0)
+    assert encoded.windows[-1] == pytest.approx(last / np.linalg.norm(last), abs=1e-5)
+
+
+def test_window_offsets_by_hand() -> None:
+    tokens = TokenBatch(np.zeros(9, np.int32), np.array([0, 5, 5, 9]))
+    starts, owners = window_offsets(tokens, size=2)
+    assert starts.tolist() == [0, 2, 4, 5, 5, 7, 9]
+    assert owners.tolist() == [0, 3, 4, 6]
+
+
+def test_quantised_rows_are_within_half_a_step(tmp_path: Path) -> None:
+    table = models.table()
+    packed = quantise(table)
+    assert packed["rows"].dtype == np.int8
+    assert np.abs(packed["rows"] * packed["scales"][:, None] - table).max() <= packed["scales"].max() * 0.501
+    save_table(table, tmp_path / "embeddings.safetensors")
+    loaded = StaticEncoder.load(models.tokenizer_path(), tmp_path / "embeddings.safetensors")
+    assert loaded.dimensions == table.shape[1]
+    assert (
+        loaded.encode(["plan a trip"]).embeddings @ models.encoder().encode(["plan a trip"]).embeddings.T
+    ).item() > 0.999
+
+
+def test_a_zero_row_stays_zero() -> None:
+    assert l2_normalise(np.array([[3.0, 4.0], [0.0, 0.0]], np.float32)).tolist() == [
+        [0.6000000238418579, 0.800000011920929],
+        [0, 0],
+    ]

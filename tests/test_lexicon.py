@@ -1,0 +1,62 @@
+"""The lexicon against counting by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from classifier.encoder import TokenBatch
+from classifier.lexicon import Lexicon, count_features, feature_count, save_lexicon
+
+VOCAB = 5
+SIZE = feature_count(VOCAB)
+texts = st.lists(st.lists(st.integers(0, VOCAB - 1), max_size=12), min_size=1, max_size=5)
+
+
+def tokens(rows: list[list[int]]) -> TokenBatch:
+    ids = np.array([token for row in rows for token in row], np.int32)
+    return TokenBatch(ids, np.cumsum([0, *map(len, rows)]))
+
+
+def lexicon() -> Lexicon:
+    rng = np.random.default_rng(0)
+    idf = rng.uniform(1, 5, SIZE).astype(np.float32)
+    idf[-1] = 0
+    return Lexicon(rng.normal(size=SIZE).astype(np.float32), idf, VOCAB)
+
+
+def test_counts_by_hand() -> None:
+    counts = count_features(tokens([[1, 1, 2], [], [2]]), VOCAB)
+    first = dict(zip(counts[0].indices.tolist(), counts[0].data.tolist(), strict=True))
+    assert first[1] == pytest.approx(np.log(3))
+    assert first[2] == pytest.approx(np.log(2))
+    pairs = [column for column in first if VOCAB <= column < SIZE - 1]
+    assert len(pairs) == 2  # (1, 1) and (1, 2)
+    assert SIZE - 1 in first  # the last token has no right neighbour
+    assert counts[1].nnz == 0
+    assert sorted(counts[2].indices.tolist()) == [2, SIZE - 1]
+
+
+@given(texts)
+def test_a_text_is_scored_as_if_it_came_alone(rows: list[list[int]]) -> None:
+    model = lexicon()
+    assert model.scores(tokens(rows)).tolist() == [model.scores(tokens([row]))[0] for row in rows]
+
+
+def test_one_token_scores_its_weight() -> None:
+    weights, idf = np.zeros(SIZE, np.float32), np.ones(SIZE, np.float32)
+    weights[3], idf[-1] = 0.7, 0
+    assert Lexicon(weights, idf, VOCAB).scores(tokens([[3], [4], []])).tolist() == pytest.approx([0.7, 0, 0])
+
+
+def test_saved_and_loaded(tmp_path: Path) -> None:
+    weights, idf = np.zeros(SIZE), np.ones(SIZE)
+    weights[2] = 0.5
+    save_lexicon(weights, idf, tmp_path / "lexicon.safetensors")
+    assert Lexicon.load(tmp_path / "lexicon.safetensors", VOCAB).scores(tokens([[2]])).tolist() == pytest.approx(
+        [0.5 / np.sqrt(2)]
+    )

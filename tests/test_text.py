@@ -1,0 +1,95 @@
+"""Normal forms, spans and scaffold anchors."""
+
+from __future__ import annotations
+
+import unicodedata
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from classifier.text import HEAD_CHARS, keyed_hash, normalise_text, original_span, scaffold_anchors, scored_text
+
+texts = st.text(max_size=80)
+ascii_texts = st.text(st.characters(max_codepoint=127), max_size=80)
+
+
+@pytest.mark.parametrize(
+    ("text", "normal"),
+    [
+        ("  Write\tA \n\n Parser ", "write a parser"),
+        ("W\u200br\u2060i\u00adte", "write"),  # zero-width space, word joiner, soft hyphen
+        ("\u202ewrite\u202c", "write"),  # bidirectional override
+        ("ｗｒｉｔｅ ①", "write 1"),  # compatibility forms
+        ("ÉCRIRE", "écrire"),
+        ("e\u0301crire", "écrire"),
+        ("编写\u3000代码", "编写 代码"),
+        ("a\ud800b", "a\ufffdb"),  # a lone surrogate cannot be encoded
+        ("", ""),
+        (" \n", ""),
+    ],
+)
+def test_normal_form(text: str, normal: str) -> None:
+    assert normalise_text(text) == normal
+
+
+@given(texts)
+def test_normalising_twice_changes_nothing(text: str) -> None:
+    assert normalise_text(normalise_text(text)) == normalise_text(text)
+
+
+@given(ascii_texts)
+def test_the_short_way_for_ascii_gives_what_the_long_way_gives(text: str) -> None:
+    long_way = " ".join(unicodedata.normalize("NFKC", text).lower().split())
+    assert normalise_text(text) == long_way
+
+
+@given(ascii_texts, st.data())
+def test_a_span_of_the_normal_form_is_found_in_the_original(text: str, data: st.DataObject) -> None:
+    normal = normalise_text(text)
+    if not normal:
+        return
+    start = data.draw(st.integers(0, len(normal) - 1))
+    end = data.draw(st.integers(start + 1, len(normal)))
+    first, last = original_span(text, start, end)
+    assert normalise_text(text[first:last]) == normal[start:end].strip()
+
+
+@pytest.mark.parametrize(
+    ("text", "part", "found"),
+    [
+        ("Über  Ärger: SCHREIBE  Code", "schreibe code", "SCHREIBE  Code"),
+        ("请 编写 一个解析器", "一个解析器", "一个解析器"),
+        ("x\u200b\u200bé write\u200b it", "write it", "write\u200b it"),
+    ],
+)
+def test_spans_beyond_ascii(text: str, part: str, found: str) -> None:
+    start = normalise_text(text).index(part)
+    first, last = original_span(text, start, start + len(part))
+    assert text[first:last] == found
+
+
+def test_system_text_comes_first() -> None:
+    assert scored_text("You are terse.", "Hi") == "You are terse.\n\nHi"
+    assert scored_text(None, "Hi") == "Hi"
+    assert scored_text("", "Hi") == "Hi"
+
+
+def test_hashes_depend_on_text_and_key_only() -> None:
+    assert keyed_hash("a", b"k") == keyed_hash("a", b"k")
+    assert len({keyed_hash("a", b"k"), keyed_hash("b", b"k"), keyed_hash("a", b"l")}) == 3
+    assert keyed_hash("probe", b"probewatch") == 0xA1F91D33F808A2B0
+
+
+def test_anchors_mask_numbers_and_keep_head_and_tail() -> None:
+    template = (
+        "ticket {}: the customer below is waiting. answer politely, in at most three sentences, "
+        "and never promise a refund. {}"
+    )
+    payload = "where is my parcel? " * 20
+    one, two = (
+        scaffold_anchors(template.format(number, payload + tail)) for number, tail in ((17, "it is late"), (4, "help"))
+    )
+    assert one[0] == two[0] == template[: HEAD_CHARS + 1].replace("{}", "0")[:HEAD_CHARS]
+    assert one[1] != two[1]
+    assert scaffold_anchors("short 12") == ["short 0"]
