@@ -77,11 +77,16 @@ def label(
     settings = Settings(pipeline.bundle_id, pipeline.catalogue_id, format, ROWS_PER_PART)
     with open_run(out, settings, fresh) as folder:
         planned = folder.plan(files)
-        threads = workers if workers is not None else os.cpu_count() or 1
+        threads = workers if workers is not None else _n_processors()
         with _Labelling(folder, pipeline, threads) as labelling:
             _label_all(labelling, planned, progress)
         seconds = {"label": time.monotonic() - started}
         return conclude(folder, pipeline, population, threads, seconds)
+
+
+def _n_processors() -> int:
+    known = os.cpu_count()
+    return known if known is not None else 1
 
 
 def _label_all(labelling: _Labelling, planned: Sequence[Planned], progress: Callable[[Progress], None]) -> None:

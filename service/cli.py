@@ -52,8 +52,12 @@ BundleDir = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")]
 Data = Annotated[
-    Path, typer.Option("--data", metavar="DIR", help="Folder of the training data that data/README.md describes.")
+    Path,
+    typer.Option(
+        "--data", metavar="DIR", exists=True, file_okay=False, help="Folder of the data that data/README.md describes."
+    ),
 ]
+Seed = Annotated[int, typer.Option("--seed", metavar="N", help="Same seed, data and machine: same outcome.")]
 
 
 @app.command()
@@ -206,7 +210,7 @@ def bundle_verify(
 def train(
     data: Data,
     out: Annotated[Path, typer.Option("--out", metavar="BUNDLE", help="Folder to write the bundle to.")],
-    seed: Annotated[int, typer.Option(help="Same seed, data and machine: same bundle.")] = 0,
+    seed: Seed = 0,
 ) -> None:
     """Train a bundle, offline and on the processor alone. Needs the training extra."""
     with _training_extra():
@@ -216,12 +220,12 @@ def train(
 
 
 @app.command()
-def evaluate(data: Data) -> None:
+def evaluate(data: Data, seed: Seed = 0) -> None:
     """Print the report card: quality on sources that were left out of training. Needs the training extra."""
     with _training_extra():
         from training.cli import evaluate as run_evaluation
 
-        run_evaluation(data)
+        run_evaluation(data, seed)
 
 
 @app.callback(invoke_without_command=True)

@@ -9,13 +9,21 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
+from classifier.errors import OutputError
+
 MEMORY_LIMIT = "1GB"
 """What DuckDB may hold before it spills."""
 
 
 @contextmanager
 def database(spill: Path, threads: int) -> Iterator[duckdb.DuckDBPyConnection]:
-    """An empty DuckDB, in bounded memory, that installs and fetches nothing; it spills to the folder `spill`."""
+    """An empty DuckDB, in bounded memory, that installs and fetches nothing.
+
+    It spills to the folder `spill`, which lies two below the run's.
+
+    Raises:
+        OutputError: what it reads or spills cannot be read or written.
+    """
     config: dict[str, str | bool | int | float | list[str]] = {
         "memory_limit": MEMORY_LIMIT,
         "temp_directory": str(spill),
@@ -24,7 +32,13 @@ def database(spill: Path, threads: int) -> Iterator[duckdb.DuckDBPyConnection]:
         "autoload_known_extensions": "false",
     }
     with duckdb.connect(config=config) as db:
-        yield db
+        try:
+            yield db
+        except duckdb.IOException as error:
+            raise OutputError(
+                f"{spill.parent.parent}: a part cannot be read, or no room is left to merge evidence; check space, or "
+                "start over with --fresh."
+            ) from error
 
 
 def parquet_source(paths: Sequence[Path]) -> str:

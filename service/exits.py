@@ -35,8 +35,12 @@ def run_app(app: typer.Typer, arguments: Sequence[str]) -> int:
 
 
 def _fail(sentence: str, code: int) -> int:
-    typer.echo(f"probewatch: {sentence}", err=True)
+    typer.echo(f"probewatch: {_ended(sentence)}", err=True)
     return code
+
+
+def _ended(sentence: str) -> str:
+    return sentence if sentence.endswith((".", "?", "!")) else f"{sentence}."
 
 
 def _usage(error: typer.TyperException) -> int:
@@ -47,7 +51,7 @@ def _usage(error: typer.TyperException) -> int:
     else:
         context = getattr(error, "ctx", None)
         command = context.command_path if context is not None else "probewatch"
-        _fail(f"{sentence.rstrip('.')}. See {command} --help.", error.exit_code)
+        _fail(f"{_ended(sentence)} See {command} --help.", error.exit_code)
     return error.exit_code
 
 

@@ -31,6 +31,7 @@ from service.versions import version_of
 if TYPE_CHECKING:
     from classifier.pipeline import Pipeline
 
+_TABLES = ("accounts", "campaigns", "discovered")
 _LIBRARIES = ("probewatch", "numpy", "pyarrow", "duckdb", "faiss-cpu", "onnxruntime", "gigatoken", "scipy")
 
 
@@ -60,6 +61,7 @@ class RunSummary:
 class _Tables(NamedTuple):
     """The tables of a run, and how many of its accounts are flagged."""
 
+    counts: pa.Table
     accounts: pa.Table
     campaigns: pa.Table
     discovered: pa.Table
@@ -77,16 +79,15 @@ def conclude(
         UsageError: a population below the number of accounts.
     """
     started = time.monotonic()
-    folder.begin_findings()
     facts = {item.digest: [folder.facts(part) for part in folder.part_ids(item.digest)] for item in folder.inputs}
     counts = _counts([part for parts in facts.values() for part in parts])
     if counts.labelled == 0:
+        folder.write_rejected()
         where = folder.path / "rejected.jsonl"
         raise InputError(f"None of the {counts.read:,} records could be labelled; {where} says why for each.")
     with database(folder.spill, workers) as db:
         tables = _find(db, folder, pipeline, population)
-    for name in ("accounts", "campaigns", "discovered"):
-        folder.write_table(f"{name}.parquet", getattr(tables, name))
+    _write_tables(folder, tables)
     strata = [(max((s.epsilon for s in pipeline.certification), default=1.0), tables.population)]
     decisions = Counter(tables.accounts["decision"].to_pylist())
     elapsed = {**seconds, "findings": time.monotonic() - started}
@@ -103,6 +104,14 @@ def conclude(
     return summary
 
 
+def _write_tables(folder: RunFolder, tables: _Tables) -> None:
+    folder.retract()
+    folder.write_rejected()
+    folder.write_table(f"{EVIDENCE}/counts.parquet", tables.counts)
+    for name in _TABLES:
+        folder.write_table(f"{name}.parquet", getattr(tables, name))
+
+
 def _counts(parts: Sequence[PartFacts]) -> Counts:
     return Counts(
         read=sum(part.n_read for part in parts),
@@ -115,7 +124,6 @@ def _counts(parts: Sequence[PartFacts]) -> Counts:
 def _find(db: duckdb.DuckDBPyConnection, folder: RunFolder, pipeline: Pipeline, population: int | None) -> _Tables:
     db.execute(f"CREATE VIEW labels AS SELECT * FROM {parquet_source(folder.files(LABELS))}")
     units = query(db, MERGE_UNITS_SQL.format(source=parquet_source(folder.files(EVIDENCE, "units-")))).cast(UNIT_SCHEMA)
-    folder.write_table(f"{EVIDENCE}/counts.parquet", count_days(units))
     n_accounts = query(db, "SELECT count(DISTINCT account_id) AS n FROM labels")["n"][0].as_py()
     if population is not None and population < n_accounts:
         raise UsageError(
@@ -130,7 +138,7 @@ def _find(db: duckdb.DuckDBPyConnection, folder: RunFolder, pipeline: Pipeline, 
     uses = query(db, SCAFFOLD_USE_SQL.format(source="labels", least_accounts=DISCOVER_ACCOUNTS))
     db.register("units", units)
     accounts = build_accounts(db, Judged(verdicts, replayed, campaigns, pipeline.baselines))
-    return _Tables(accounts, campaigns.table, discover(uses), registered, verdicts.n_flagged)
+    return _Tables(count_days(units), accounts, campaigns.table, discover(uses), registered, verdicts.n_flagged)
 
 
 def _document(
@@ -149,7 +157,7 @@ def _document(
         "catalogue_id": folder.settings.catalogue_id,
         "counts": {
             **asdict(summary.counts),
-            **{name: getattr(tables, name).num_rows for name in ("accounts", "campaigns", "discovered")},
+            **{name: getattr(tables, name).num_rows for name in _TABLES},
         },
         "decisions": {str(decision): n for decision, n in summary.decisions.items()},
         "population": summary.population,

@@ -189,10 +189,13 @@ class RunFolder:
         with replacing(self.path / name) as temporary:
             temporary.write_text(text + "\n", encoding="utf-8", newline="\n")
 
-    def begin_findings(self) -> None:
-        """Put rejected.jsonl in place, the rejections of all parts in order; take away an earlier run.json."""
+    def retract(self) -> None:
+        """Take away run.json, which says that all else is in place."""
+        (self.path / "run.json").unlink(missing_ok=True)
+
+    def write_rejected(self) -> None:
+        """Put rejected.jsonl in place: the rejections of all parts, in order."""
         with replacing(self.path / "rejected.jsonl") as temporary, temporary.open("wb") as target:
-            (self.path / "run.json").unlink(missing_ok=True)
             for part_id in (part for item in self.inputs for part in self.part_ids(item.digest)):
                 piece = self.path / RESUME / f"{part_id}.rejected.jsonl"
                 if piece.exists():

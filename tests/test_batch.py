@@ -161,8 +161,10 @@ def test_the_population_raises_the_bar(sample: Path, pipeline: Pipeline, tmp_pat
     )
     assert many.as_py() > few.as_py() + 3
     assert json.loads((tmp_path / "run" / "run.json").read_text())["population_is"] == "as given"
+    before = outputs(tmp_path / "run")
     with pytest.raises(UsageError, match="--population got 3: expected at least the 47 accounts"):
         label([str(SAMPLE)], tmp_path / "run", pipeline=pipeline, population=3)
+    assert outputs(tmp_path / "run") == before
 
 
 def test_it_needs_no_network(pipeline: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

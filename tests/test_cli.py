@@ -39,7 +39,7 @@ COMMANDS = {
     ("bundle", "show"): ["DIR", "--json"],
     ("bundle", "verify"): ["DIR", "--json"],
     ("train",): ["--data", "--out", "--seed"],
-    ("evaluate",): ["--data"],
+    ("evaluate",): ["--data", "--seed"],
 }
 
 
@@ -119,6 +119,7 @@ def test_the_codes_are_those_of_the_contract() -> None:
         (["label", "x", "--out", "y", "--speed", "9"], "No such option"),
         (["label", "x", "--out", "y", "--format", "xml"], "--format got 'xml': expected one of auto, plain"),
         (["bundle", "mend"], "No such command 'mend'"),
+        (["evaluate", "--data", "nowhere"], "'nowhere' does not exist"),
     ],
 )
 def test_2_is_wrong_usage(
@@ -157,7 +158,7 @@ def test_3_is_input_that_cannot_be_read(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ran = Ran(capsys, "label", tmp_path / "nowhere.jsonl", "--out", tmp_path / "run")
-    assert ran.code == 3 and "nowhere.jsonl does not exist" in ran.err
+    assert ran.code == 3 and "nowhere.jsonl does not exist" in ran.sentence
     bad = write(tmp_path / "bad.jsonl", ["{"])
     ran = Ran(capsys, "label", bad, "--out", tmp_path / "run")
     assert ran.code == 3 and "None of the 1 records could be labelled" in ran.sentence
@@ -274,7 +275,7 @@ def test_the_demo_finds_both_campaigns(
         ran = Ran(capsys, "demo")
         assert (ran.code, ran.err) == (0, "")
         assert f"{len(probing)} of {len(truth)} accounts are probing:" in ran.out
-        assert {line.split()[0] for line in ran.out.splitlines() if " flag " in line} == probing
+        assert set(re.findall(r"(?m)^(acct_\d+) +flag ", ran.out)) == probing
         assert "2 campaigns found." in " ".join(ran.out.split())
         assert ran.out.endswith("\nreport: demo-run/report.html\n") and Path("demo-run/report.html").exists()
 

@@ -38,7 +38,7 @@ from training.tokenizer import train_tokenizer
 TOKEN_PIECES = 16  # word pieces of a token's spelling that the teacher reads
 WRITTEN_SAMPLES = 150  # prompts made of each family whose text is ours
 LEAST_APP_ROWS = 5
-LIBRARIES = ("faiss-cpu", "numpy", "onnx", "scikit-learn", "sentence-transformers", "skl2onnx", "tokenizers", "torch")
+LIBRARIES = ("faiss-cpu", "numpy", "onnx", "scikit-learn", "sentence-transformers", "tokenizers", "torch")
 DATA_FILES = ("prompts.parquet", "extraction_traffic.parquet", "benign_apps.parquet")
 
 Floats = NDArray[np.float32]

@@ -12,15 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pandas as pd
 from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
 from scipy.sparse import csr_matrix
-from skl2onnx import to_onnx
-from skl2onnx.common.data_types import FloatTensorType
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score
-from sklearn.multiclass import OneVsRestClassifier
-from sklearn.preprocessing import LabelBinarizer
 
 from classifier.encoder import Encoded
 from classifier.labeler import decide_capability, head_features
@@ -34,6 +32,7 @@ NEGATIVE_SHARES = {"organic": 0.5, "prompt": 0.15, "benign": 0.5}  # weight of e
 CALIBRATION_GROUPS = 4  # folds are left out this many together, to calibrate at half the cost
 THRESHOLDS = tuple(np.round(np.arange(0.2, 0.71, 0.02), 2).tolist())
 OPSET = 18
+IR_VERSION = 9
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -191,23 +190,25 @@ def fit_calibrated(
 
 
 def export(lines: Sequence[Linear], path: Path) -> None:
-    """Write the heads as one ONNX graph: `features` f32 [n, d] -> `probabilities` f32 [n, len(lines)]."""
-    dimensions = len(lines[0].weights)
-    heads = OneVsRestClassifier(LogisticRegression())
-    heads.estimators_ = [_logistic(line) for line in lines]
-    heads.label_binarizer_ = LabelBinarizer(sparse_output=True).fit(np.eye(len(lines), dtype=int))
-    heads.n_features_in_ = dimensions
-    shape = [("features", FloatTensorType([None, dimensions]))]
-    graph = to_onnx(heads, initial_types=shape, target_opset=OPSET, options={id(heads): {"zipmap": False}})
-    path.write_bytes(graph.SerializeToString())
+    """Write the heads as one ONNX graph, sigmoid(features x weights + bias): f32 [n, d] -> `probabilities` f32 [n, len(lines)].
 
-
-def _logistic(line: Linear) -> LogisticRegression:
-    model = LogisticRegression()
-    model.classes_ = np.array([0, 1])
-    model.coef_, model.intercept_ = line.weights[None], np.array([line.bias])
-    model.n_features_in_ = len(line.weights)
-    return model
+    Spelt out, because skl2onnx has no form for heads that were fitted apart: it would take a graph for each and a merge.
+    """
+    weights = np.stack([line.weights for line in lines], axis=1).astype(np.float32)
+    bias = np.array([line.bias for line in lines], np.float32)
+    graph = helper.make_graph(
+        [
+            helper.make_node("Gemm", ["features", "weights", "bias"], ["logits"]),
+            helper.make_node("Sigmoid", ["logits"], ["probabilities"]),
+        ],
+        "heads",
+        [helper.make_tensor_value_info("features", TensorProto.FLOAT, ["n", len(weights)])],
+        [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["n", len(lines)])],
+        [numpy_helper.from_array(weights, "weights"), numpy_helper.from_array(bias, "bias")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
+    onnx.checker.check_model(model)
+    path.write_bytes(model.SerializeToString())
 
 
 def choose_thresholds(held_out: Floats, rows: pd.DataFrame) -> Floats:
