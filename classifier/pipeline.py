@@ -15,7 +15,7 @@ from classifier.heads import Heads
 from classifier.labeler import Labeler, Labelled
 from classifier.lexicon import Lexicon
 from classifier.shingles import Shingler
-from classifier.templates import TemplateIndex
+from classifier.templates import FACTS_FILE, SHINGLES_FILE, VECTORS_FILE, TemplateIndex
 from classifier.types import CAPABILITIES, Tier
 
 TOKENIZER, TABLE, LEXICON, CLASSIFIER = (
@@ -24,6 +24,7 @@ TOKENIZER, TABLE, LEXICON, CLASSIFIER = (
     "lexicon.safetensors",
     "classifier.onnx",
 )
+MODEL_FILES = (TOKENIZER, TABLE, LEXICON, CLASSIFIER, VECTORS_FILE, FACTS_FILE, SHINGLES_FILE)
 EMPTY_CATALOGUE = "none"
 DEFAULT_HASH_KEY = b"probewatch"
 """Key of unit and scaffold hashes where the installation sets none of its own."""
@@ -40,6 +41,8 @@ class Pipeline:
     def load(cls, bundle_dir: Path, hash_key: bytes = DEFAULT_HASH_KEY) -> Pipeline:
         """Verify and load a bundle. Raises BundleError if it is missing, damaged or of another format."""
         bundle = open_bundle(bundle_dir)
+        for name in MODEL_FILES:
+            bundle.file(name)  # refuses a file that the manifest does not vouch for
         return cls(bundle, load_labeler(bundle.path, bundle.manifest.facts.thresholds, hash_key))
 
     def label(self, events: pa.RecordBatch) -> Labelled:

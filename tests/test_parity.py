@@ -1,9 +1,11 @@
-"""One implementation: however events are batched, split, ordered or repeated, the shipped bundle says the same of them."""
+"""One implementation: however events are batched, split, ordered or repeated, the shipped bundle says the same of
+them."""
 
 from __future__ import annotations
 
 import json
 from functools import cache
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -71,7 +73,7 @@ def _numbers(column: pa.ChunkedArray) -> np.ndarray:
 def apart(events: pa.RecordBatch, cuts: list[int]) -> Labelled:
     """The events labelled in pieces."""
     bounds = [0, *sorted(cuts), events.num_rows]
-    parts = [pipeline().label(events.slice(a, b - a)) for a, b in zip(bounds, bounds[1:], strict=False)]
+    parts = [pipeline().label(events.slice(a, b - a)) for a, b in pairwise(bounds)]
     return Labelled(pa.concat_tables([p.labels for p in parts]), pa.concat_tables([p.units for p in parts]))
 
 

@@ -126,17 +126,19 @@ def _write_data(folder: Path) -> None:
     records = [json.loads(line) for line in BANK.read_text(encoding="utf-8").splitlines()]
     texts = sorted({record["prompt"] for record in records if "prompt" in record})[:960]
     families = tomllib.loads((data_dir() / "templates" / "own.toml").read_text(encoding="utf-8"))["family"][:4]
+    known = ("oss_instruct", "camel_code", "r1_system_trace", "lumos_plan_conversion")
     labels = ("coding", "agentic_reasoning", "long_horizon_planning", "other")
     common = {"path": "", "commit": "", "license": "", "lang": "en", "cut": False}
     prompts = [
         {"text": text, "label": labels[i % 4], "source": f"s{i % 32}", "kind": "human", "variant": None,
-         "conversation": f"c{i // 8}", "dataset": f"d{i % 32}", "group": "organic", "gold": None, "gold_sure": np.nan, **common}
+         "conversation": f"c{i // 8}", "dataset": f"d{i % 32}", "group": "organic", "gold": None, "gold_sure": np.nan,
+         **common}
         for i, text in enumerate(texts)
     ]  # fmt: skip
     extraction = [
         {"text": family["text"].replace("{", text[:40]).replace("}", ""), "family": name, "capability": "coding",
          "source": f"x{n}", "fidelity": "", "has_template": True, **common}
-        for n, (family, name) in enumerate(zip(families, ("oss_instruct", "camel_code", "r1_system_trace", "lumos"), strict=True))
+        for n, (family, name) in enumerate(zip(families, known, strict=True))
         for text in texts[:40]
     ]  # fmt: skip
     benign = [

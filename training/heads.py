@@ -130,7 +130,7 @@ class HeadsFit:
     """Calibrated heads over `labeler.head_features`, the lexicon below them, and what they said of rows they did not
     learn from.
 
-    `held_out`: probabilities [n, 4] of every row by heads fitted without its sources (NaN where a head does not apply).
+    `held_out`: probabilities [n, 4] of every row by heads fitted without its sources.
     """
 
     lines: tuple[Linear, ...]
@@ -175,24 +175,25 @@ def fit_heads(rows: pd.DataFrame, encoded: Encoded, vocab_size: int) -> HeadsFit
 def fit_calibrated(
     task: Task, features: NDArray[np.float32] | csr_matrix, folds: NDArray[np.int64]
 ) -> tuple[Linear, Floats]:
-    """A calibrated line fitted on all rows of the task, and probabilities [n] of its rows by lines that left their
+    """A calibrated line fitted on all rows of the task, and probabilities [n] of all rows by lines that left their
     group of folds out."""
     decisions = np.full(len(folds), np.nan)
     for group in range(CALIBRATION_GROUPS):
-        test = task.rows & (folds % CALIBRATION_GROUPS == group)
+        test = folds % CALIBRATION_GROUPS == group
         decisions[test] = task.fit(features, task.rows & ~test)(features[test])
     used = task.rows
     slope, intercept = platt(decisions[used], task.truth[used], task.weights[used])
     whole = task.fit(features, used)
-    return Linear(slope * whole.weights, slope * whole.bias + intercept), 1 / (
-        1 + np.exp(-(slope * decisions + intercept))
-    )
+    held_out = 1 / (1 + np.exp(-(slope * decisions + intercept)))
+    return Linear(slope * whole.weights, slope * whole.bias + intercept), held_out
 
 
 def export(lines: Sequence[Linear], path: Path) -> None:
-    """Write the heads as one ONNX graph, sigmoid(features x weights + bias): f32 [n, d] -> `probabilities` f32 [n, len(lines)].
+    """Write the heads as one ONNX graph, sigmoid(features x weights + bias): f32 [n, d] -> `probabilities` f32 [n,
+    len(lines)].
 
-    Spelt out, because skl2onnx has no form for heads that were fitted apart: it would take a graph for each and a merge.
+    Spelt out, because skl2onnx has no form for heads that were fitted apart: it would take a graph for each and a
+    merge.
     """
     weights = np.stack([line.weights for line in lines], axis=1).astype(np.float32)
     bias = np.array([line.bias for line in lines], np.float32)
