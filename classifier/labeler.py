@@ -25,8 +25,9 @@ from classifier.types import CAPABILITIES, LABEL_SCHEMA, LEVELS, TARGETS, UNIT_S
 BLOCK = 1024
 EXTRACTION = len(CAPABILITIES)
 """Column of the heads' output that holds the extraction probability."""
-MATCH_CERTAINTY = np.float32(0.99)
-"""`p_extraction` of a verified match of an exclusive family is at least this."""
+MATCH_CERTAINTY = np.float32(0.999)
+"""`p_extraction` of a verified match of an exclusive family is at least this: fewer than one such match in a thousand was
+wrong on texts kept apart."""
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]

@@ -167,6 +167,8 @@ def assemble(rows: pd.DataFrame, data: Path, out: Path, work: Path, seed: int, l
         facts = BundleFacts(
             models.thresholds, baselines, strata, provenance, {}, {name: version(name) for name in LIBRARIES}
         )
+        for path in folder.iterdir():
+            path.chmod(0o644)  # safetensors writes for its owner alone
         manifest = write_manifest(folder, facts)
         shutil.rmtree(out, ignore_errors=True)
         folder.rename(out)

@@ -30,7 +30,7 @@ CAPABILITY_C = 3e-3  # strong: a tenth of the penalty costs 0.015 macro-F1 on le
 LEXICON_C = 0.1
 NEGATIVE_SHARES = {"organic": 0.5, "prompt": 0.15, "benign": 0.5}  # weight of each kind of negative, positives are 1
 CALIBRATION_GROUPS = 4  # folds are left out this many together, to calibrate at half the cost
-THRESHOLDS = tuple(np.round(np.arange(0.2, 0.71, 0.02), 2).tolist())
+THRESHOLDS = tuple(np.round(np.arange(0.1, 0.71, 0.02), 2).tolist())
 OPSET = 18
 IR_VERSION = 9
 

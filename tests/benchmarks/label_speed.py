@@ -1,0 +1,70 @@
+"""How fast `probewatch label` is on this machine, start-up to last output: prompts/s and peak memory.
+
+    python -m tests.benchmarks.label_speed [n]
+
+Prompts are sentences of the sample traffic, put together at random to about 500 bytes, nearly all distinct; accounts are 1,000.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from classifier.bundle import data_dir
+
+PROMPTS, ACCOUNTS, BYTES = 200_000, 1_000, 500
+
+
+def write_traffic(path: Path, n: int) -> float:
+    """Write n events, a million at most in memory, and return the mean bytes a prompt."""
+    rng = np.random.default_rng(0)
+    lines = (data_dir() / "sample" / "traffic.jsonl").read_text(encoding="utf-8").splitlines()
+    prompts = (record["prompt"] for record in map(json.loads, lines) if "prompt" in record)
+    pieces = sorted({piece.strip() for prompt in prompts for piece in prompt.replace("\n", ". ").split(". ") if piece})
+    texts = [_compose(pieces, rng) for _ in range(n)]
+    start = 1_788_220_800_000_000  # September 2026
+    columns = {
+        "event_id": pa.array([f"e{i}" for i in range(n)]),
+        "account_id": pa.array([f"a{i}" for i in rng.integers(ACCOUNTS, size=n)]),
+        "timestamp": pa.array(start + np.arange(n) * 10_000_000, pa.timestamp("us", tz="UTC")),
+        "prompt": pa.array(texts),
+    }
+    pq.write_table(pa.table(columns), path, row_group_size=65_536)
+    return float(np.mean([len(text.encode()) for text in texts]))
+
+
+def _compose(pieces: list[str], rng: np.random.Generator) -> str:
+    chosen, length = [], 0
+    while length < BYTES:
+        piece = pieces[int(rng.integers(len(pieces)))]
+        chosen.append(piece)
+        length += len(piece.encode()) + 2
+    return ". ".join(chosen)[:BYTES]
+
+
+def main(n: int) -> None:
+    with TemporaryDirectory() as folder:
+        source = Path(folder) / "traffic.parquet"
+        size = write_traffic(source, n)
+        started = time.perf_counter()
+        program = "import sys; from service.cli import main; sys.exit(main())"
+        command = [sys.executable, "-c", program, "label", str(source), "--out", f"{folder}/run", "--quiet"]
+        subprocess.run(command, check=True)
+        seconds = time.perf_counter() - started
+        peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+        stages = json.loads((Path(folder) / "run" / "run.json").read_text())["seconds"]
+    print(f"label, {n:,} prompts of {size:.0f} bytes, Parquet in, all outputs out:")
+    print(f"  {n / seconds:,.0f} prompts/s, {seconds:.1f} s, peak RSS {peak:,.0f} MiB, stages {stages}")
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else PROMPTS)
