@@ -93,7 +93,7 @@ def test_payloads_are_known_again_in_another_wrapping() -> None:
         + [{"part": "two", "whole": f"Judge this exercise on a scale from one to five: {p}"} for p in payloads]
     )
     buckets = payload_buckets(rows, 1_000_000).reshape(2, -1)
-    assert (buckets[0] == buckets[1]).mean() >= 0.9
+    assert (buckets[0] == buckets[1]).mean() >= 0.8
     assert len(np.unique(buckets[0])) > 50
 
 
@@ -130,8 +130,8 @@ def _write_data(folder: Path) -> None:
     labels = ("coding", "agentic_reasoning", "long_horizon_planning", "other")
     common = {"path": "", "commit": "", "license": "", "lang": "en", "cut": False}
     prompts = [
-        {"text": text, "label": labels[i % 4], "source": f"s{i % 32}", "kind": "human", "variant": None,
-         "conversation": f"c{i // 8}", "dataset": f"d{i % 32}", "group": "organic", "gold": None, "gold_sure": np.nan,
+        {"text": text, "label": labels[i % 4], "source": f"s{i % 32}", "kind": ("human", "benchmark")[i % 2],
+         "variant": None,          "conversation": f"c{i // 8}", "dataset": f"d{i % 32}", "group": "organic", "gold": None, "gold_sure": np.nan,
          **common}
         for i, text in enumerate(texts)
     ]  # fmt: skip

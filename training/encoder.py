@@ -18,8 +18,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
-from sentence_transformers.models import StaticEmbedding
+from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 from tokenizers import Tokenizer as HuggingFaceTokenizer
+from transformers.utils.logging import disable_progress_bar
 
 from classifier.encoder import TokenBatch, Tokenizer
 
@@ -45,6 +46,7 @@ def teach(texts: Sequence[str], teacher: Path, tokens: int = TEACHER_TOKENS) -> 
     """The teacher's embeddings of the heads of texts, [n, d], unit length. In bfloat16, thrice as fast here and as
     good a target."""
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    disable_progress_bar()
     model = SentenceTransformer(str(teacher), device="cpu").to(torch.bfloat16)
     model.max_seq_length = tokens
     embeddings = model.encode(list(texts), batch_size=64, convert_to_tensor=True, show_progress_bar=False)

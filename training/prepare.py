@@ -151,7 +151,7 @@ def assign_folds(rows: pd.DataFrame) -> NDArray[np.int64]:
     label."""
     folds: dict[tuple[str, str], int] = {}
     for role, part in rows.groupby("role", sort=True):
-        sizes = part.groupby(["source"]).agg(label=("label", "first"), n=("text", "size")).reset_index()
+        sizes = part.groupby(["source"]).agg(label=("label", "first"), n=("source", "size")).reset_index()
         for _, group in sizes.groupby("label", sort=True):
             ordered = group.sort_values(["n", "source"], ascending=[False, True])["source"]
             folds.update(_deal(((str(role), str(source)) for source in ordered), FOLDS))

@@ -2,7 +2,7 @@
 
     python -m tests.benchmarks.label_speed [n]
 
-Prompts are sentences of the sample traffic, put together at random to about 500 bytes, nearly all distinct; accounts are 1,000.
+Prompts are sentences of the sample traffic, put together at random to 500 bytes, nearly all distinct, of 1,000 accounts.
 """
 
 from __future__ import annotations
