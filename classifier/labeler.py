@@ -26,8 +26,8 @@ BLOCK = 1024
 EXTRACTION = len(CAPABILITIES)
 """Column of the heads' output that holds the extraction probability."""
 MATCH_CERTAINTY = np.float32(0.999)
-"""`p_extraction` of a verified match of an exclusive family is at least this: fewer than one such match in a thousand was
-wrong on texts kept apart."""
+"""`p_extraction` of a verified match of an exclusive family is at least this: fewer than one such match in a thousand
+was wrong on texts kept apart."""
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
@@ -131,7 +131,7 @@ class Labeler:
         reading = self.read([scored_text(system, prompt) for system, prompt in sent])
         matches = self.templates.match(reading.encoded)
         judgement = self._judge(reading, matches)
-        keys = np.array([keyed_hash(text, self._hash_key) for text in reading.normalised], np.uint64)
+        keys = np.array([keyed_hash(text.encode(), self._hash_key) for text in reading.normalised], np.uint64)
         scaffolds = [[keyed_hash(a, self._hash_key) for a in scaffold_anchors(text)] for text in reading.normalised]
         labels = self._labels(events, reading, matches, judgement, keys, scaffolds)
         primary = np.array([hashes[0] for hashes in scaffolds], np.uint64)

@@ -19,6 +19,8 @@ from classifier.encoder import TokenBatch
 
 PAIR_BITS = 18
 """Token pairs are hashed to 2**PAIR_BITS features."""
+LARGE_BATCH = 64
+"""Texts from which on it pays to pass over all columns once; the result is the same."""
 _MIX = (np.uint64(0x9E3779B97F4A7C15), np.uint64(0xC2B2AE3D27D4EB4F))  # odd 64-bit constants of golden ratio and xxHash
 
 
@@ -39,6 +41,8 @@ def count_features(tokens: TokenBatch, vocab_size: int) -> csr_matrix:
     counts = csr_matrix(
         (np.ones(len(columns)), columns, 2 * tokens.offsets), shape=(len(tokens), feature_count(vocab_size))
     )
+    if len(tokens) >= LARGE_BATCH:
+        counts = counts.tocsc().tocsr()  # sorts columns in linear time, thrice as fast as by comparing
     counts.sum_duplicates()
     np.log1p(counts.data, out=counts.data)
     return counts

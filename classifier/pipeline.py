@@ -50,6 +50,11 @@ class Pipeline:
         return self.labeler.label(events)
 
     @property
+    def folder(self) -> Path:
+        """Where the bundle lies: another process loads the same from there."""
+        return self._bundle.path
+
+    @property
     def bundle_id(self) -> str:
         return self._bundle.manifest.bundle_id
 

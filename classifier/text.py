@@ -25,9 +25,10 @@ _INVISIBLE = re.compile(
     "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164"
     "\ufe00-\ufe0f\ufeff\ufff9-\ufffb\U000e0000-\U000e0fff]"
 )
+_UNCLEAN = re.compile(f"{_INVISIBLE.pattern[:-1]}\ud800-\udfff]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _ASCII_SPACE = np.array([chr(code).isspace() for code in range(128)])
-_DIGITS = re.compile(r"\d+")
+_DIGITS = b"0123456789"
 
 
 def scored_text(system: str | None, prompt: str) -> str:
@@ -40,9 +41,14 @@ def normalise_text(text: str) -> str:
     Idempotent."""
     if text.isascii():
         return " ".join(text.lower().split())
-    visible = _INVISIBLE.sub("", _SURROGATE.sub("\ufffd", text))
-    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", visible).lower())
-    return " ".join(_INVISIBLE.sub("", folded).split())
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", _visible(text)).lower())
+    return " ".join(_visible(folded).split())
+
+
+def _visible(text: str) -> str:
+    if _UNCLEAN.search(text) is None:  # nearly always, and one search costs less than two substitutions
+        return text
+    return _INVISIBLE.sub("", _SURROGATE.sub("\ufffd", text))
 
 
 def original_span(text: str, start: int, end: int) -> tuple[int, int]:
@@ -71,16 +77,14 @@ def _prefix_reaching(text: str, length: int) -> int:
     return low
 
 
-def keyed_hash(text: str, key: bytes) -> int:
-    """64-bit keyed BLAKE2b of a normalised text. Keyed, so that a dictionary of likely prompts cannot be tried against
-    stored keys."""
-    digest = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8, key=key)
-    return int.from_bytes(digest.digest(), "little")
+def keyed_hash(data: bytes, key: bytes) -> int:
+    """64-bit keyed BLAKE2b. Keyed, so that a dictionary of likely prompts cannot be tried against stored keys."""
+    return int.from_bytes(blake2b(data, digest_size=8, key=key).digest(), "little")
 
 
-def scaffold_anchors(normalised: str) -> list[str]:
-    """Head and tail of a normalised text with numbers masked: the two places where a template that wraps a payload is
-    constant."""
-    masked = _DIGITS.sub("0", normalised)
-    head, tail = masked[:HEAD_CHARS], masked[-HEAD_CHARS:]
+def scaffold_anchors(normalised: str) -> list[bytes]:
+    """Head and tail of a normalised text, in UTF-8 without its digits: the two places where a template that wraps a
+    payload is constant. One anchor if they are the same."""
+    head = normalised[: 2 * HEAD_CHARS].encode("utf-8", "surrogatepass").translate(None, _DIGITS)[:HEAD_CHARS]
+    tail = normalised[-2 * HEAD_CHARS :].encode("utf-8", "surrogatepass").translate(None, _DIGITS)[-HEAD_CHARS:]
     return [head] if head == tail else [head, tail]

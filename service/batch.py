@@ -1,9 +1,10 @@
 """Historical traffic, labelled: files in, a run's folder out. The batch path of DESIGN.md section 8.
 
-    records -> parts -> **batch** (drop duplicates, label in threads, write) -> findings (verdicts, run.json)
+    records -> parts -> **batch** (drop duplicates, label, write) -> findings (verdicts, run.json)
 
-A part is read ahead while the one before it is labelled; memory is bounded by two parts, and by 16 bytes an event id
-that the input supplied. Everything is written so that a run which is killed at any moment resumes to the same outputs.
+A part is read ahead while the one before it is labelled and the one before that written; memory is bounded by three
+parts, and by 16 bytes an event id that the input supplied. Everything is written so that a run which is killed at any
+moment resumes to the same outputs.
 """
 
 from __future__ import annotations
@@ -22,18 +23,17 @@ from numpy.typing import NDArray
 
 from classifier.errors import UsageError
 from classifier.evidence import merge_units
+from classifier.labeler import Labelled
 from classifier.types import EVENT_SCHEMA, LABEL_SCHEMA
 from service.findings import RunSummary, conclude
 from service.formats import AUTO, format_named
 from service.records import ROWS_PER_PART, Part, expand_inputs, read_parts
 from service.run import PartFacts, Planned, RunFolder, Settings, open_run
 from service.seen import SeenIds
+from service.workers import Workers
 
 if TYPE_CHECKING:
     from classifier.pipeline import Pipeline
-
-CHUNK = 1024
-"""Rows that a thread labels at once: enough to amortise a call, few enough for a part to keep every thread busy."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def label(
 
     Args:
         population: registered accounts, an upper bound that must not depend on the traffic; those of the run if None.
-        workers: threads that label; as many as there are processors if None.
+        workers: processes that label; as many as there are processors if None.
         fresh: delete what an earlier run wrote in `out` first.
         progress: called after every part, in this thread.
 
@@ -77,11 +77,11 @@ def label(
     settings = Settings(pipeline.bundle_id, pipeline.catalogue_id, format, ROWS_PER_PART)
     with open_run(out, settings, fresh) as folder:
         planned = folder.plan(files)
-        threads = workers if workers is not None else _n_processors()
-        with _Labelling(folder, pipeline, threads) as labelling:
+        n_workers = workers if workers is not None else _n_processors()
+        with _Labelling(folder, pipeline, n_workers) as labelling:
             _label_all(labelling, planned, progress)
         seconds = {"label": time.monotonic() - started}
-        return conclude(folder, pipeline, population, threads, seconds)
+        return conclude(folder, pipeline, population, n_workers, seconds)
 
 
 def _n_processors() -> int:
@@ -108,22 +108,30 @@ class _Ahead(NamedTuple):
     following: Future[Part | None]
 
 
-class _Labelling:
-    """The threads and the memory of ids that the inputs of a run share."""
+class _Begun(NamedTuple):
+    """A part that is being labelled: `n_labelled` of its events are new, `chunks` come in order."""
 
-    def __init__(self, folder: RunFolder, pipeline: Pipeline, threads: int) -> None:
+    part: Part
+    following: Future[Part | None]
+    n_labelled: int
+    chunks: Iterator[Labelled]
+
+
+class _Labelling:
+    """The workers and the memory of ids that the inputs of a run share."""
+
+    def __init__(self, folder: RunFolder, pipeline: Pipeline, n_workers: int) -> None:
         self.folder = folder
-        self._pipeline = pipeline
         self._seen = SeenIds()
-        self._pool = ThreadPoolExecutor(threads, "label")
+        self._workers = Workers(pipeline, n_workers)
         self._reader = ThreadPoolExecutor(1, "read")
 
     def __enter__(self) -> _Labelling:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for pool in (self._reader, self._pool):
-            pool.shutdown(cancel_futures=True)
+        self._reader.shutdown(cancel_futures=True)
+        self._workers.shutdown()
 
     def label_input(self, item: Planned) -> Iterator[PartFacts]:
         """Label what is not labelled of an input; yields the facts of its parts, those of earlier runs too."""
@@ -133,8 +141,16 @@ class _Labelling:
             return
         done = set(self.folder.part_ids(item.recorded.digest))
         parts = read_parts(item.file, self.folder.settings.format, self.folder.settings.rows_per_part)
+        begun: _Begun | None = None
         for part, following in self._look_ahead(parts):
-            yield self._recall(part.part_id) if part.part_id in done else self._label_part(part, following)
+            coming = None if part.part_id in done else self._begin(part, following)
+            if begun is not None:
+                yield self._finish(begun)
+            if coming is None:
+                yield self._recall(part.part_id)
+            begun = coming
+        if begun is not None:
+            yield self._finish(begun)
 
     def _look_ahead(self, parts: Iterator[Part]) -> Iterator[_Ahead]:
         """Parts, the next one read in the reader's thread meanwhile."""
@@ -144,16 +160,18 @@ class _Labelling:
             yield _Ahead(part, following)
             ahead = following
 
-    def _label_part(self, part: Part, following: Future[Part | None]) -> PartFacts:
+    def _begin(self, part: Part, following: Future[Part | None]) -> _Begun:
+        """Set the workers to a part, which is written while they are at the next."""
         events = part.events.filter(pa.array(self._new(part.events))).select(EVENT_SCHEMA.names)
-        chunks = self._pool.map(
-            lambda start: self._pipeline.label(events.slice(start, CHUNK)), range(0, events.num_rows, CHUNK)
-        )
+        return _Begun(part, following, len(events), self._workers.label(events))
+
+    def _finish(self, begun: _Begun) -> PartFacts:
+        part, following, n_labelled, chunks = begun
         labelled = list(chunks)
         labels = pa.concat_tables([LABEL_SCHEMA.empty_table(), *(one.labels for one in labelled)])
         units = merge_units(one.units for one in labelled)
         last = following.exception() is None and following.result() is None
-        facts = PartFacts(part.n_read, len(events), len(part.rejected), len(part.events) - len(events), last)
+        facts = PartFacts(part.n_read, n_labelled, len(part.rejected), len(part.events) - n_labelled, last)
         self.folder.write_part(part.part_id, labels, units, part.rejected, facts)
         return facts
 

@@ -276,7 +276,7 @@ def test_a_million_lines_in_many_parts(pipeline: Pipeline, tmp_path: Path) -> No
             stream.write(f'{{"event_id":"{i % 999_000}","account_id":"a{i % 1_000}","prompt":"hi"}}\n')
     seen: list[Progress] = []
     fixed: Any = Fixed(pipeline)
-    summary = label([str(tmp_path / "many.jsonl")], tmp_path / "run", pipeline=fixed, progress=seen.append)
+    summary = label([str(tmp_path / "many.jsonl")], tmp_path / "run", pipeline=fixed, workers=1, progress=seen.append)
     assert (summary.counts.read, summary.counts.labelled, summary.counts.duplicates) == (1_000_000, 999_000, 1_000)
     assert [at.n_read for at in seen] == [65_536 * k for k in range(1, 16)] + [1_000_000]
     assert sum(pq.read_table(tmp_path / "run" / "accounts.parquet")["n_prompts"].to_pylist()) == 999_000

@@ -76,12 +76,12 @@ def test_system_text_comes_first() -> None:
 
 
 def test_hashes_depend_on_text_and_key_only() -> None:
-    assert keyed_hash("a", b"k") == keyed_hash("a", b"k")
-    assert len({keyed_hash("a", b"k"), keyed_hash("b", b"k"), keyed_hash("a", b"l")}) == 3
-    assert keyed_hash("probe", b"probewatch") == 0xA1F91D33F808A2B0
+    assert keyed_hash(b"a", b"k") == keyed_hash(b"a", b"k")
+    assert len({keyed_hash(b"a", b"k"), keyed_hash(b"b", b"k"), keyed_hash(b"a", b"l")}) == 3
+    assert keyed_hash(b"probe", b"probewatch") == 0xA1F91D33F808A2B0
 
 
-def test_anchors_mask_numbers_and_keep_head_and_tail() -> None:
+def test_anchors_leave_numbers_out_and_keep_head_and_tail() -> None:
     template = (
         "ticket {}: the customer below is waiting. answer politely, in at most three sentences, "
         "and never promise a refund. {}"
@@ -90,6 +90,6 @@ def test_anchors_mask_numbers_and_keep_head_and_tail() -> None:
     one, two = (
         scaffold_anchors(template.format(number, payload + tail)) for number, tail in ((17, "it is late"), (4, "help"))
     )
-    assert one[0] == two[0] == template[: HEAD_CHARS + 1].replace("{}", "0")[:HEAD_CHARS]
+    assert one[0] == two[0] == template.replace("{}", "")[:HEAD_CHARS].encode()
     assert one[1] != two[1]
-    assert scaffold_anchors("short 12") == ["short 0"]
+    assert scaffold_anchors("short 12") == [b"short "]

@@ -131,7 +131,8 @@ def _write_data(folder: Path) -> None:
     common = {"path": "", "commit": "", "license": "", "lang": "en", "cut": False}
     prompts = [
         {"text": text, "label": labels[i % 4], "source": f"s{i % 32}", "kind": ("human", "benchmark")[i % 2],
-         "variant": None,          "conversation": f"c{i // 8}", "dataset": f"d{i % 32}", "group": "organic", "gold": None, "gold_sure": np.nan,
+         "variant": None, "conversation": f"c{i // 8}", "dataset": f"d{i % 32}",
+         "group": "organic", "gold": None, "gold_sure": np.nan,
          **common}
         for i, text in enumerate(texts)
     ]  # fmt: skip

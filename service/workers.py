@@ -1,0 +1,110 @@
+"""Labelling on every core: one process a core, each with the bundle loaded once.
+
+    batch -> **workers** -> Pipeline.label
+
+Processes, because most of the labelling holds the interpreter's lock: two threads were no faster than one. A part too
+small to pay for starting processes is labelled in this one, and the outputs are the same either way.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from multiprocessing import get_context, parent_process
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from classifier.errors import BundleError
+from classifier.labeler import Labelled
+
+if TYPE_CHECKING:
+    from classifier.pipeline import Pipeline
+
+CHUNK = 4096
+"""Events that a worker labels at once: enough to outweigh passing them, few enough to keep every worker busy."""
+FEW = 16_384
+"""Events up to which starting processes would take longer than it saves."""
+
+_Packed = tuple[pa.Buffer, pa.Buffer]
+_loaded: dict[str, Pipeline] = {}
+"""In a worker process: its pipeline, by bundle id."""
+
+
+class Workers:
+    """Up to `n` processes that label with one pipeline. Started by the first part that is worth it."""
+
+    def __init__(self, pipeline: Pipeline, n: int) -> None:
+        self._pipeline = pipeline
+        self._n = n
+        self._pool: ProcessPoolExecutor | None = None
+
+    def label(self, events: pa.RecordBatch) -> Iterator[Labelled]:
+        """Label events (EVENT_SCHEMA), chunk by chunk, in order. The work begins now, whenever the outcome is asked
+        for."""
+        if self._pool is None and (self._n == 1 or events.num_rows <= FEW):
+            return iter([self._pipeline.label(events)])
+        pool, bundle_id = self._started(), self._pipeline.bundle_id
+        starts = range(0, events.num_rows, CHUNK)
+        chunks = [pool.submit(_label, bundle_id, _pack(events.slice(start, CHUNK))) for start in starts]
+        return (_labelled(chunk) for chunk in chunks)
+
+    def _started(self) -> ProcessPoolExecutor:
+        if self._pool is None:
+            arguments = (self._pipeline.folder, self._pipeline.bundle_id)
+            self._pool = ProcessPoolExecutor(self._n, get_context("spawn"), _load, arguments)
+        return self._pool
+
+    def shutdown(self) -> None:
+        """Let go of the processes; chunks that nobody waits for are not labelled."""
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+
+
+def _load(folder: Path, bundle_id: str) -> None:
+    """First thing in a worker: load the bundle, leave interrupts to the parent, and never outlive it."""
+    from classifier.pipeline import Pipeline
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    pipeline = Pipeline.load(folder)
+    if pipeline.bundle_id != bundle_id:
+        raise BundleError(
+            f"bundle {folder}: changed from {bundle_id} to {pipeline.bundle_id} during the run; repeat it"
+        )
+    _loaded[bundle_id] = pipeline
+
+
+def _end_with_parent() -> None:
+    """A parent that is killed cannot tell its workers: they would wait for work for ever."""
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _label(bundle_id: str, events: pa.Buffer) -> _Packed:
+    (batch,) = _unpack(events).to_batches()
+    labelled = _loaded[bundle_id].label(batch)
+    return _pack(labelled.labels), _pack(labelled.units)
+
+
+def _labelled(chunk: Future[_Packed]) -> Labelled:
+    labels, units = chunk.result()
+    return Labelled(_unpack(labels), _unpack(units))
+
+
+def _pack(rows: pa.RecordBatch | pa.Table) -> pa.Buffer:
+    """Rows as an Arrow stream: a slice sent as it is would take all rows of its part along."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, rows.schema) as stream:
+        stream.write(rows)
+    return sink.getvalue()
+
+
+def _unpack(packed: pa.Buffer) -> pa.Table:
+    return pa.ipc.open_stream(packed).read_all()
