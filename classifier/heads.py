@@ -1,6 +1,6 @@
 """Heads: features of a prompt -> calibrated probabilities, by one ONNX graph.
 
-Stands after encoder and surface, before labeler. The graph takes `features` f32 [n, d] and gives `probabilities` f32
+Stands after encoder and lexicon, before labeler. The graph takes `features` f32 [n, d] and gives `probabilities` f32
 [n, 4]: one column for each capability (independent, they need not add up to one) and the probability that the prompt
 was made to harvest answers.
 """

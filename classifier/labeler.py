@@ -25,9 +25,11 @@ from classifier.types import CAPABILITIES, LABEL_SCHEMA, LEVELS, TARGETS, UNIT_S
 BLOCK = 1024
 EXTRACTION = len(CAPABILITIES)
 """Column of the heads' output that holds the extraction probability."""
+LEAST_LETTERS = 20
+"""Letters that must stand outside of a span to be read apart: a stray full stop says nothing of what is asked for."""
 MATCH_CERTAINTY = np.float32(0.999)
-"""`p_extraction` of a verified match of an exclusive family is at least this: fewer than one such match in a thousand
-was wrong on texts kept apart."""
+"""`p_extraction` of a verified match of an exclusive family is at least this, so that no prompt is matched and
+thought harmless."""
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
@@ -60,8 +62,8 @@ class Judgement:
     `capability`, `target`: index into TARGETS of what the prompt asks for, and of what a match in it aims at.
     `p_capability` [n, 4] over TARGETS and `p_extraction`: of what no benign signature excuses. `exclusive`, `public`:
     a verified match of that tier.
-    `explained`: a benign signature accounts for the whole. `spans`, `benign_spans` [n, 2]: characters of the scored
-    text.
+    `explained`: a benign signature accounts for the whole. `spans` [n, 2]: characters of the scored text, from the
+    first to past the last shingle of the match; what stands between is taken for part of it.
     """
 
     capability: Ints
@@ -106,10 +108,9 @@ class Labeler:
         facts = [signature.facts for signature in templates.signatures]
         self._exclusive = np.array([fact.tier is Tier.EXCLUSIVE for fact in facts] + [False])  # index -1: no match
         self._target = np.array([TARGETS.index(fact.target) if fact.target else -1 for fact in facts] + [-1])
-        self._ids, self._families, self._techniques = (
-            pa.array([*column, None], pa.string())
-            for column in zip(*((fact.id, fact.family, fact.technique) for fact in facts), strict=True)
-        )
+        self._ids = pa.array([*(fact.id for fact in facts), None], pa.string())
+        self._families = pa.array([*(fact.family for fact in facts), None], pa.string())
+        self._techniques = pa.array([*(fact.technique for fact in facts), None], pa.string())
 
     def label(self, events: pa.RecordBatch) -> Labelled:
         """Label events (EVENT_SCHEMA), in order."""
@@ -165,15 +166,16 @@ class Labeler:
         )
 
     def _read_outside(self, reading: Reading, spans: Ints, rows: Bools) -> tuple[Floats, Bools]:
-        """Probabilities of what stands outside of `spans`, for `rows` [n] in which anything does (second array); of
-        the whole elsewhere."""
+        """Probabilities of what stands outside of `spans`, for `rows` [n] in which that says anything (second
+        array); of the whole elsewhere."""
         chosen = np.flatnonzero(rows).tolist()
         rests = [_outside(reading.texts[i], *spans[i]) for i in chosen]
-        left = np.array([bool(rest) for rest in rests], np.bool_)
+        left = np.array([sum(map(str.isalpha, rest)) >= LEAST_LETTERS for rest in rests], np.bool_)
         probabilities, has_rest = reading.probabilities.copy(), np.zeros(len(rows), np.bool_)
         if left.any():
             has_rest[chosen] = left
-            probabilities[has_rest] = self.read([rest for rest in rests if rest]).probabilities
+            told = [rest for rest, tells in zip(rests, left.tolist(), strict=True) if tells]
+            probabilities[has_rest] = self.read(told).probabilities
         return probabilities, has_rest
 
     def _labels(

@@ -27,15 +27,16 @@ TOKENIZER, TABLE, LEXICON, CLASSIFIER = (
 MODEL_FILES = (TOKENIZER, TABLE, LEXICON, CLASSIFIER, VECTORS_FILE, FACTS_FILE, SHINGLES_FILE)
 EMPTY_CATALOGUE = "none"
 DEFAULT_HASH_KEY = b"probewatch"
-"""Key of unit and scaffold hashes where the installation sets none of its own."""
+"""Key of unit and scaffold hashes where the caller gives none. Public: whoever shares labels gives one of his own."""
 
 
 class Pipeline:
     """Labels events with one bundle. Immutable and thread-safe; an update loads a new one."""
 
-    def __init__(self, bundle: Bundle, labeler: Labeler) -> None:
+    def __init__(self, bundle: Bundle, labeler: Labeler, hash_key: bytes) -> None:
         self._bundle = bundle
         self.labeler = labeler
+        self.hash_key = hash_key
 
     @classmethod
     def load(cls, bundle_dir: Path, hash_key: bytes = DEFAULT_HASH_KEY) -> Pipeline:
@@ -43,7 +44,7 @@ class Pipeline:
         bundle = open_bundle(bundle_dir)
         for name in MODEL_FILES:
             bundle.file(name)  # refuses a file that the manifest does not vouch for
-        return cls(bundle, load_labeler(bundle.path, bundle.manifest.facts.thresholds, hash_key))
+        return cls(bundle, load_labeler(bundle.path, bundle.manifest.facts.thresholds, hash_key), hash_key)
 
     def label(self, events: pa.RecordBatch) -> Labelled:
         """Label events (EVENT_SCHEMA), in order."""

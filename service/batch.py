@@ -2,9 +2,9 @@
 
     records -> parts -> **batch** (drop duplicates, label, write) -> findings (verdicts, run.json)
 
-A part is read ahead while the one before it is labelled and the one before that written; memory is bounded by three
-parts, and by 16 bytes an event id that the input supplied. Everything is written so that a run which is killed at any
-moment resumes to the same outputs.
+A part is read ahead while the one before it is labelled and the one before that written; up to the findings, memory
+is bounded by three parts, and by 16 bytes an event id that the input supplied. Everything is written so that a run
+which is killed at any moment resumes to the same outputs.
 """
 
 from __future__ import annotations
@@ -85,6 +85,8 @@ def label(
 
 
 def _n_processors() -> int:
+    if hasattr(os, "sched_getaffinity"):  # what this process may use, which in a container is less than there is
+        return len(os.sched_getaffinity(0))
     known = os.cpu_count()
     return known if known is not None else 1
 

@@ -69,7 +69,7 @@ def label(
     ] = "auto",
     engine: Annotated[Engine, typer.Option(help="What runs it: local, the cores of this machine.")] = Engine.LOCAL,
     workers: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Threads that label.", show_default="one a core")
+        int | None, typer.Option(metavar="N", min=1, help="Processes that label.", show_default="one a core")
     ] = None,
     bundle: BundleDir = None,
     population: Annotated[

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import traceback
@@ -9,15 +10,17 @@ from collections.abc import Sequence
 
 import typer
 
-from classifier.errors import ProbewatchError
+from classifier.errors import OutputError, ProbewatchError
 
 INTERRUPTED = 130
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
 
 def run_app(app: typer.Typer, arguments: Sequence[str]) -> int:
     """Run one command line and return its exit code. Errors become one sentence on standard error."""
     for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="replace")  # type: ignore[union-attr]
+        if stream is not None:  # closed by whoever started us
+            stream.reconfigure(errors="replace")  # type: ignore[union-attr]
     try:
         code = app(args=list(arguments), prog_name="probewatch", standalone_mode=False)
     except ProbewatchError as error:
@@ -26,12 +29,18 @@ def run_app(app: typer.Typer, arguments: Sequence[str]) -> int:
         return _usage(error)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter complains when it flushes
-        return 1
+        return 0  # the reader has seen enough, as with `| head`
+    except OSError as error:
+        return _fail(_full(error), OutputError.exit_code) if error.errno in _NO_ROOM else _unexpected(error)
     except Exception as error:  # noqa: BLE001 (the edge: nothing below catches what it does not expect)
         return _unexpected(error)
     if code == INTERRUPTED:
         return _fail("Interrupted: what was done is kept; repeat the command to go on.", INTERRUPTED)
     return code if isinstance(code, int) else 0
+
+
+def _full(error: OSError) -> str:
+    return f"The output could not be written ({error.strerror}): make room, or write elsewhere, and repeat the command."
 
 
 def _fail(sentence: str, code: int) -> int:

@@ -84,7 +84,9 @@ def conclude(
     if counts.labelled == 0:
         folder.write_rejected()
         where = folder.path / "rejected.jsonl"
-        raise InputError(f"None of the {counts.read:,} records could be labelled; {where} says why for each.")
+        if counts.read == 0:
+            raise InputError("The input holds no record: expected at least one with account_id and prompt.")
+        raise InputError(f"Not one of {counts.read:,} records could be labelled; {where} says why for each.")
     with database(folder.spill, workers) as db:
         tables = _find(db, folder, pipeline, population)
     _write_tables(folder, tables)

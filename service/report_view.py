@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from classifier.types import TARGETS, Decision
+from classifier.types import OTHER, TARGETS, Decision
 from service.report_plots import CLIP, Activity, activity, activity_figure, evidence_figure
 from service.report_types import Account, Campaign, Facts, Run, Scaffold, Totals
 from service.report_words import counted, joined, percent, span, title_of
@@ -120,7 +120,9 @@ def finding(totals: Totals) -> str:
     if flagged == 0:
         return f"None of {counted(totals.accounts, 'account')} shows evidence enough to be flagged."
     order = [*TARGETS, *sorted(set(totals.flagged_for) - set(TARGETS))]
-    parts = [f"{totals.flagged_for[c]:,} for {title_of(c)}" for c in order if totals.flagged_for.get(c)]
+    named = [c for c in order if totals.flagged_for.get(c)]
+    told = [c for c in named if c != OTHER] or named  # "other" tells nothing beside a capability
+    parts = [f"{totals.flagged_for[c]:,} for {title_of(c)}" for c in told]
     verb = "is" if flagged == 1 else "are"
     targets = f": {joined(parts)}" if parts else ""
     return f"{flagged:,} of {counted(totals.accounts, 'account')} {verb} probing{targets}."
@@ -141,7 +143,9 @@ def rest(totals: Totals) -> str:
     sentences = [
         "An account that probes for several capabilities is counted under each." if several else "",
         f"{counted(totals.campaigns, 'campaign')} found.",
-        f"Of the other accounts, {joined(said)}." if said else "",
+        f"{'Of the other accounts' if totals.decisions.get(Decision.FLAG) else 'Of all accounts'}, {joined(said)}."
+        if said
+        else "",
     ]
     return " ".join(s for s in sentences if s)
 

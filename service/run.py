@@ -101,7 +101,9 @@ class RunFolder:
         planned = []
         for known in self.inputs:
             file = by_digest.pop(known.digest, None)
-            if file is None and known.location in places:
+            if file is None and self._places(known) & places:
+                if not any(self.facts(part).n_labelled for part in self.part_ids(known.digest)):
+                    continue  # nothing came of it before it was mended
                 raise OutputError(
                     f"{self.path}: {known.path} has changed since it was labelled there; choose another --out, or "
                     "start over with --fresh."
@@ -114,6 +116,10 @@ class RunFolder:
             if file is not None or self.is_complete(known.digest):
                 planned.append(Planned(known, file))
         return planned + [Planned(_record_of(file), file) for file in by_digest.values()]
+
+    def _places(self, known: Recorded) -> set[str]:
+        """Where an input lay, and its copies."""
+        return {known.location, *(str(Path(copy).resolve()) for copy in known.copies)}
 
     def record(self, inputs: Sequence[Recorded]) -> None:
         """Write down the inputs of the run."""

@@ -13,13 +13,14 @@ import signal
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from classifier.errors import BundleError
+from classifier.errors import BundleError, OutputError, ProbewatchError
 from classifier.labeler import Labelled
 
 if TYPE_CHECKING:
@@ -31,8 +32,8 @@ FEW = 16_384
 """Events up to which starting processes would take longer than it saves."""
 
 _Packed = tuple[pa.Buffer, pa.Buffer]
-_loaded: dict[str, Pipeline] = {}
-"""In a worker process: its pipeline, by bundle id."""
+_loaded: list[Pipeline | ProbewatchError] = []
+"""In a worker process: its pipeline, or what loading it ended in."""
 
 
 class Workers:
@@ -55,7 +56,7 @@ class Workers:
 
     def _started(self) -> ProcessPoolExecutor:
         if self._pool is None:
-            arguments = (self._pipeline.folder, self._pipeline.bundle_id)
+            arguments = (self._pipeline.folder, self._pipeline.hash_key)
             self._pool = ProcessPoolExecutor(self._n, get_context("spawn"), _load, arguments)
         return self._pool
 
@@ -65,18 +66,16 @@ class Workers:
             self._pool.shutdown(cancel_futures=True)
 
 
-def _load(folder: Path, bundle_id: str) -> None:
+def _load(folder: Path, hash_key: bytes) -> None:
     """First thing in a worker: load the bundle, leave interrupts to the parent, and never outlive it."""
     from classifier.pipeline import Pipeline
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    pipeline = Pipeline.load(folder)
-    if pipeline.bundle_id != bundle_id:
-        raise BundleError(
-            f"bundle {folder}: changed from {bundle_id} to {pipeline.bundle_id} during the run; repeat it"
-        )
-    _loaded[bundle_id] = pipeline
+    try:
+        _loaded.append(Pipeline.load(folder, hash_key))
+    except ProbewatchError as error:  # raised here it would be lost: the pool says only that a worker broke
+        _loaded.append(error)
 
 
 def _end_with_parent() -> None:
@@ -88,13 +87,23 @@ def _end_with_parent() -> None:
 
 
 def _label(bundle_id: str, events: pa.Buffer) -> _Packed:
+    pipeline = _loaded[0]
+    if isinstance(pipeline, ProbewatchError):
+        raise pipeline
+    if pipeline.bundle_id != bundle_id:
+        raise BundleError(f"bundle {bundle_id}: was replaced by {pipeline.bundle_id} during the run; repeat it.")
     (batch,) = _unpack(events).to_batches()
-    labelled = _loaded[bundle_id].label(batch)
+    labelled = pipeline.label(batch)
     return _pack(labelled.labels), _pack(labelled.units)
 
 
 def _labelled(chunk: Future[_Packed]) -> Labelled:
-    labels, units = chunk.result()
+    try:
+        labels, units = chunk.result()
+    except BrokenProcessPool as error:
+        raise OutputError(
+            "A worker process was killed, most likely for want of memory: repeat the command with fewer --workers."
+        ) from error
     return Labelled(_unpack(labels), _unpack(units))
 
 

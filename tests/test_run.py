@@ -39,6 +39,7 @@ def replace(self, target):
     return original(self, target)
 
 Path.replace = replace
+signal.signal(signal.SIGINT, signal.default_int_handler)  # shells start background jobs with interrupts ignored
 from service.exits import run_app
 from service.cli import app
 sys.exit(run_app(app, sys.argv[3:]))

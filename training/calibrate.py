@@ -2,9 +2,9 @@
 certificate.
 
 Honest accounts are applications, and people composed of conversations of one source. Each is judged by models that
-never saw its source:
-`held_out` probabilities from heads fitted without it, matches from an index built without it. Half of the sources set
-the baselines, the other half certify them (DESIGN.md section 6).
+never saw its source: `held_out` probabilities from heads fitted without it, matches from an index built without it.
+(Tokenizer and encoder, which see no label, know all sources.) Half of the sources set the baselines, the other half
+certify them (DESIGN.md section 6).
 """
 
 from __future__ import annotations
@@ -23,11 +23,12 @@ from classifier.text import normalise_text, scaffold_anchors
 from classifier.types import LEVELS
 from training.prepare import BENIGN, PROMPT
 
+APPLICATIONS, PEOPLE, SOURCES = "applications", "people", "sources"
 M1 = 1e-3
 M2_MARGIN = 1.5
 MOST_M2 = 0.9  # above this a bet could win nothing; the intent channel is then as good as off
 PERSON_PROMPTS = 30
-LEAST_UNITS = 5  # fewer distinct scaffolds are an anecdote, not a rate
+LEAST_UNITS = 5  # fewer distinct scaffolds are an anecdote, not a rate to set a baseline by
 CONFIDENCE = 0.95
 
 
@@ -37,6 +38,7 @@ class Conduct:
     matches."""
 
     stratum: str
+    source: str
     fold: int
     units: int
     means: NDArray[np.float64]
@@ -46,11 +48,11 @@ class Conduct:
 def honest_accounts(rows: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
     """(stratum, rows) of every honest account: applications, and people of PERSON_PROMPTS prompts of one source."""
     for _, app in rows[rows["role"] == BENIGN].groupby("part", sort=True):
-        yield "applications", app
+        yield APPLICATIONS, app
     for _, source in rows[(rows["role"] == PROMPT) & rows["organic"]].groupby("source", sort=True):
         ordered = source.sort_values("conversation", kind="stable")
         for start in range(0, len(ordered) - PERSON_PROMPTS + 1, PERSON_PROMPTS):
-            yield "people", ordered.iloc[start : start + PERSON_PROMPTS]
+            yield PEOPLE, ordered.iloc[start : start + PERSON_PROMPTS]
 
 
 def conduct(stratum: str, account: pd.DataFrame, held_out: NDArray[np.float64], matched: NDArray[np.bool_]) -> Conduct:
@@ -63,31 +65,39 @@ def conduct(stratum: str, account: pd.DataFrame, held_out: NDArray[np.float64], 
     means = (np.rint(LEVELS * p[:, -1:] * targets) / LEVELS).mean(axis=0)
     distinct = ~pd.Series(normalised).duplicated().to_numpy()
     return Conduct(
-        stratum, int(account["fold"].iloc[0]), int(first.sum()), means, float(matched[account.index][distinct].mean())
+        stratum=stratum,
+        source=str(account["source"].iloc[0]),
+        fold=int(account["fold"].iloc[0]),
+        units=int(first.sum()),
+        means=means,
+        match_rate=float(matched[account.index][distinct].mean()),
     )
 
 
 def calibrate(conducts: list[Conduct]) -> tuple[Baselines, tuple[Stratum, ...]]:
-    """Baselines from the even folds and their certificate from the odd ones."""
+    """Baselines from the even folds and their certificate from the odd ones, where `n` counts the accounts, and
+    separately the sources that they come from: accounts of one source are alike, so only sources are independent."""
     counted = [c for c in conducts if c.units >= LEAST_UNITS and c.fold % 2 == 0]
     largest = np.max([c.means for c in counted], axis=0, initial=0.0)
     m2 = np.clip(M2_MARGIN * largest, 1 / LEVELS, MOST_M2)
     baselines = Baselines(M1, (float(m2[0]), float(m2[1]), float(m2[2]), float(m2[3])))
     tested = [c for c in conducts if c.fold % 2 == 1]
-    return baselines, tuple(_certify(name, tested, baselines) for name in sorted({c.stratum for c in tested}))
+    strata = [_certify(name, [c for c in tested if c.stratum == name], baselines) for name in (APPLICATIONS, PEOPLE)]
+    by_source: dict[str, list[Conduct]] = {}
+    for c in tested:
+        by_source.setdefault(c.source, []).append(c)
+    worst = [max(group, key=lambda c: exceeds(c, baselines)) for group in by_source.values()]
+    return baselines, (*strata, _certify(SOURCES, worst, baselines))
 
 
 def _certify(stratum: str, conducts: list[Conduct], baselines: Baselines) -> Stratum:
-    inside = [c for c in conducts if c.stratum == stratum]
-    above = sum(exceeds(c, baselines) for c in inside)
-    return Stratum(stratum, len(inside), above, clopper_pearson_upper(above, len(inside)))
+    above = sum(exceeds(c, baselines) for c in conducts)
+    return Stratum(stratum, len(conducts), above, clopper_pearson_upper(above, len(conducts)))
 
 
 def exceeds(conduct: Conduct, baselines: Baselines) -> bool:
-    """Whether an account's rates are above the baselines. Of few units only the matches count: a mean of one scaffold
-    is no rate."""
-    intent = conduct.units >= LEAST_UNITS and bool((conduct.means > np.array(baselines.m2)).any())
-    return intent or conduct.match_rate > baselines.m1
+    """Whether an account's rates are above the baselines, however few its units."""
+    return bool((conduct.means > np.array(baselines.m2)).any()) or conduct.match_rate > baselines.m1
 
 
 def clopper_pearson_upper(k: int, n: int, confidence: float = CONFIDENCE) -> float:

@@ -80,7 +80,8 @@ def extraction_rows(rows: pd.DataFrame) -> Bools:
 
 
 def capability_weights(rows: pd.DataFrame) -> Floats:
-    """Every source counts the same within its label, every label the same."""
+    """Every source counts the same within its label; labels nearly so, as extraction rows of a label take a share
+    too."""
     weights = np.zeros(len(rows))
     for label in LABELS:
         of_label = np.asarray(rows["label"] == label)
