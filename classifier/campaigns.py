@@ -33,6 +33,9 @@ MIN_ACCOUNTS = 2
 LINK_ACCOUNTS = 2
 """Accounts that two families must share, or all of them if fewer use one: one account may serve two operators'
 customers."""
+TARGET_SHARE = 0.1
+"""Part of a campaign's matches that a target must have to be named: a payload here and there asks for something
+else."""
 MOST_SCAFFOLDS = 20
 DISCOVER_ACCOUNTS = 5
 """Least accounts behind a discovered scaffold: one person's accounts and a passed-on prompt reach 2 or 3, and what an
@@ -206,12 +209,13 @@ def _describe(matches: Matches, use: pa.Table, evidence: FamilyEvidence) -> _Gro
     names = [matches.families[f] for f in families]
     own = use.filter(pc.field("account_id").isin(accounts) & pc.field("family").isin(names))
     of_target = np.array([(matches.y >> c & 1).sum() for c in range(len(TARGETS))])
+    least = max(1, TARGET_SHARE * of_target.sum())
     campaign_id = _campaign_id(names, int(matches.us.min() // DAY_US))
     row = {
         "campaign_id": campaign_id,
         "n_accounts": len(accounts),
         "n_prompts": pc.sum(own["n_prompts"], min_count=0).as_py(),
-        "capabilities": [TARGETS[c] for c in np.argsort(-of_target, kind="stable") if of_target[c]],
+        "capabilities": [TARGETS[c] for c in np.argsort(-of_target, kind="stable") if of_target[c] >= least],
         "techniques": _most(own, "technique"),
         "template_families": names,
         "scaffolds": _most(own, "scaffold")[:MOST_SCAFFOLDS],

@@ -57,6 +57,10 @@ def read_run(run_dir: Path) -> Run:
 
 def read_facts(path: Path) -> Facts:
     """run.json as facts. Raises InputError if it is missing, not JSON, or without its four counts."""
+    if not path.is_file():
+        raise InputError(
+            f"{path.parent}: holds no run.json, so it is no labelled run, or one that was stopped; label into it first."
+        )
     try:
         document = json.loads(path.read_bytes())
         counts = {key: int(document["counts"][key]) for key in ("read", "labelled", "rejected", "duplicates")}

@@ -194,7 +194,7 @@ def test_bad_records_are_rejected_and_the_rest_is_labelled(pipeline: Pipeline, t
 def test_nothing_that_could_be_labelled_is_an_input_error(pipeline: Pipeline, tmp_path: Path) -> None:
     bad = write(tmp_path / "bad.jsonl", ["{", "{}"])
     with pytest.raises(
-        InputError, match=r"None of the 2 records could be labelled; .*rejected\.jsonl says why for each\."
+        InputError, match=r"Not one of 2 records could be labelled; .*rejected\.jsonl says why for each\."
     ):
         label([str(bad)], tmp_path / "run", pipeline=pipeline)
     assert len((tmp_path / "run" / "rejected.jsonl").read_text().splitlines()) == 2

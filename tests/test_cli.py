@@ -161,7 +161,7 @@ def test_3_is_input_that_cannot_be_read(
     assert ran.code == 3 and "nowhere.jsonl does not exist" in ran.sentence
     bad = write(tmp_path / "bad.jsonl", ["{"])
     ran = Ran(capsys, "label", bad, "--out", tmp_path / "run")
-    assert ran.code == 3 and "None of the 1 records could be labelled" in ran.sentence
+    assert ran.code == 3 and "Not one of 1 records could be labelled" in ran.sentence
     ran = Ran(capsys, "report", tmp_path / "run")
     assert ran.code == 3 and "run.json" in ran.sentence
     for text in (b"", b" \n"):
@@ -311,3 +311,12 @@ def test_bundle_show_and_verify(capsys: pytest.CaptureFixture[str]) -> None:
     assert verified.code == 0 and f"bundle {manifest.bundle_id} is intact" in verified.out
     facts = json.loads(Ran(capsys, "bundle", "verify", "--json").out)
     assert facts == {"bundle_id": manifest.bundle_id, "files": len(manifest.files), "intact": True}
+
+
+def test_a_closed_or_full_output_is_no_fault_of_ours() -> None:
+    program = "import sys; from service.cli import main; sys.exit(main())"
+    line = f"{sys.executable} -c '{program}' score hello"
+    assert subprocess.run(f"{line} >&-", shell=True, cwd=ROOT, check=False).returncode == 0
+    full = subprocess.run(f"{line} >/dev/full", shell=True, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert full.returncode == 5
+    assert full.stderr.startswith("probewatch: The output could not be written (No space left on device)")

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from classifier.bundle import default_bundle_dir
-from classifier.errors import OutputError, UsageError
+from classifier.errors import InputError, OutputError, UsageError
 from classifier.pipeline import Pipeline
 from service import run as run_module
 from service.batch import label
@@ -256,3 +256,20 @@ def test_settings_are_checked_before_anything_is_made(
     with pytest.raises(UsageError, match=said):
         label([str(tmp_path / "nowhere.jsonl")], tmp_path / "run", pipeline=pipeline, **settings)
     assert not (tmp_path / "run").exists()
+
+
+def test_an_input_of_which_nothing_came_may_be_mended(pipeline: Pipeline, tmp_path: Path) -> None:
+    source = write(tmp_path / "a.jsonl", ["{broken"])
+    with pytest.raises(InputError, match="Not one of 1 records"):
+        label([str(source)], tmp_path / "run", pipeline=pipeline)
+    write(source, records(3))
+    label([str(source)], tmp_path / "run", pipeline=pipeline)
+    assert counts_of(tmp_path / "run") == {"read": 3, "labelled": 3, "rejected": 0, "duplicates": 0}
+
+
+def test_a_changed_copy_is_noticed(pipeline: Pipeline, tmp_path: Path) -> None:
+    one, two = (write(tmp_path / name, records(3)) for name in ("a.jsonl", "b.jsonl"))
+    label([str(one), str(two)], tmp_path / "run", pipeline=pipeline)
+    write(two, records(4))
+    with pytest.raises(OutputError, match="has changed since"):
+        label([str(two)], tmp_path / "run", pipeline=pipeline)

@@ -28,19 +28,17 @@ M1 = 1e-3
 M2_MARGIN = 1.5
 MOST_M2 = 0.9  # above this a bet could win nothing; the intent channel is then as good as off
 PERSON_PROMPTS = 30
-LEAST_UNITS = 5  # fewer distinct scaffolds are an anecdote, not a rate to set a baseline by
 CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
 class Conduct:
-    """An honest account: units seen and mean level x_c of its units for every target, [4], and its rate of exclusive
+    """An honest account: mean level x_c of its units for every target, [4], and its rate of exclusive
     matches."""
 
     stratum: str
     source: str
     fold: int
-    units: int
     means: NDArray[np.float64]
     match_rate: float
 
@@ -68,7 +66,6 @@ def conduct(stratum: str, account: pd.DataFrame, held_out: NDArray[np.float64], 
         stratum=stratum,
         source=str(account["source"].iloc[0]),
         fold=int(account["fold"].iloc[0]),
-        units=int(first.sum()),
         means=means,
         match_rate=float(matched[account.index][distinct].mean()),
     )
@@ -77,8 +74,7 @@ def conduct(stratum: str, account: pd.DataFrame, held_out: NDArray[np.float64], 
 def calibrate(conducts: list[Conduct]) -> tuple[Baselines, tuple[Stratum, ...]]:
     """Baselines from the even folds and their certificate from the odd ones, where `n` counts the accounts, and
     separately the sources that they come from: accounts of one source are alike, so only sources are independent."""
-    counted = [c for c in conducts if c.units >= LEAST_UNITS and c.fold % 2 == 0]
-    largest = np.max([c.means for c in counted], axis=0, initial=0.0)
+    largest = np.max([c.means for c in conducts if c.fold % 2 == 0], axis=0, initial=0.0)
     m2 = np.clip(M2_MARGIN * largest, 1 / LEVELS, MOST_M2)
     baselines = Baselines(M1, (float(m2[0]), float(m2[1]), float(m2[2]), float(m2[3])))
     tested = [c for c in conducts if c.fold % 2 == 1]
@@ -96,7 +92,7 @@ def _certify(stratum: str, conducts: list[Conduct], baselines: Baselines) -> Str
 
 
 def exceeds(conduct: Conduct, baselines: Baselines) -> bool:
-    """Whether an account's rates are above the baselines, however few its units."""
+    """Whether an account's rates are above the baselines."""
     return bool((conduct.means > np.array(baselines.m2)).any()) or conduct.match_rate > baselines.m1
 
 
