@@ -170,7 +170,9 @@ def demo(out: Out = Path("demo-run")) -> None:
     from service.report import write_report
 
     sample = data_dir() / "sample" / "traffic.jsonl"
-    typer.echo(f"probewatch label {sample} --out {out}\n")
+    here = Path.cwd()
+    shown = sample.relative_to(here) if sample.is_relative_to(here) else sample
+    typer.echo(f"probewatch label {shown} --out {out}\n")
     label_batch([str(sample)], out, pipeline=Pipeline.load(default_bundle_dir()), fresh=True)
     _print_run(out, write_report(out))
 

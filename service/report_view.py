@@ -163,7 +163,7 @@ def promise(facts: Facts, totals: Totals) -> list[str]:
     elif facts.fdr_bound >= 1:
         sentences.append(
             "For this population as a whole nothing can be promised (the bound is 100 %): too few honest accounts have "
-            "been certified to be within the baseline. Calibrating on vetted accounts of your own lowers it."
+            "been certified to be within the baseline. More vetted accounts to certify on lower it."
         )
     else:
         sentences.append(
