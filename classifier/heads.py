@@ -35,7 +35,6 @@ class Heads:
             raise BundleError(
                 f"classifier {path.name}: not an ONNX graph that this onnxruntime can run; rebuild the bundle"
             ) from error
-        self.n_features = int(self._session.get_inputs()[0].shape[1])
 
     def probabilities(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
         """[n, d] -> [n, 4] in [0, 1]: coding, agentic_reasoning, long_horizon_planning, extraction."""

@@ -3,7 +3,7 @@
 Stands beside templates: encoder (token ids) -> **lexicon** -> heads. A linear model over tokens and hashed token
 pairs, log-scaled counts times inverse document frequency, scaled to unit length. Means over a prompt (the embedding)
 blur the few tell-tale words of a harvesting instruction; counted on families left out of training, the lexicon alone
-found half as many again as embedding and layout together.
+found twice as many as embedding and layout together.
 """
 
 from __future__ import annotations

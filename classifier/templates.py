@@ -71,7 +71,7 @@ class Matches:
     `index`: best extraction signature (exclusive before public, then what explains most), -1 if none; `similarity`:
     cosine of its nearest vector and window, NaN if none; `coverage`: in-order share of its shingles, NaN if none;
     `token_start`, `token_end`: from its first to past its last shingle. `benign`, `benign_start`, `benign_end`: the
-    same of the best benign signature; `outside_share`: share of the prompt's tokens outside of that span, 1 if none.
+    same of the best benign signature.
     """
 
     index: NDArray[np.int32]
@@ -82,7 +82,6 @@ class Matches:
     benign: NDArray[np.int32]
     benign_start: NDArray[np.int32]
     benign_end: NDArray[np.int32]
-    outside_share: NDArray[np.float32]
 
 
 class VectorIndex:
@@ -176,7 +175,6 @@ class TemplateIndex:
     def _matches(self, best: Tally, benign: Tally, words: Words, encoded: Encoded) -> Matches:
         n, offsets = len(encoded.tokens), encoded.tokens.offsets
         span, benign_span = _spans(best, words, offsets), _spans(benign, words, offsets)
-        inside = (benign_span[1] - benign_span[0]) / np.diff(offsets)[benign.text]
         return Matches(
             index=_scatter(best, best.owner, n, -1, np.int32),
             similarity=_scatter(best, self._similarity(best, encoded), n, np.nan, np.float32),
@@ -186,7 +184,6 @@ class TemplateIndex:
             benign=_scatter(benign, benign.owner, n, -1, np.int32),
             benign_start=_scatter(benign, benign_span[0], n, 0, np.int32),
             benign_end=_scatter(benign, benign_span[1], n, 0, np.int32),
-            outside_share=_scatter(benign, 1 - inside, n, 1, np.float32),
         )
 
     def _similarity(self, best: Tally, encoded: Encoded) -> NDArray[np.float32]:

@@ -178,7 +178,6 @@ def test_every_signature_finds_itself() -> None:
     np.testing.assert_allclose(matches.coverage[:2], 1)
     np.testing.assert_allclose(matches.similarity[:2], 1, atol=1e-5)
     assert np.isnan(matches.coverage[2]) and np.isnan(matches.similarity[2])
-    np.testing.assert_allclose(matches.outside_share, [1, 1, 0])
 
 
 def test_span_is_where_the_template_stands() -> None:
@@ -230,7 +229,6 @@ def test_benign_signature_excuses_only_its_own_shingles() -> None:
     np.testing.assert_array_equal(matches.benign, [-1, 2, 2, 2])
     inside = len(_tokens(HELPDESK).ids)
     assert (matches.benign_start[2], matches.benign_end[2]) == (0, inside)
-    assert matches.outside_share[2] == pytest.approx(1 - inside / len(_tokens(around).ids))
     assert matches.token_start[2] > inside
 
 
@@ -265,7 +263,6 @@ def test_empty_index_matches_nothing(tmp_path: Path) -> None:
     TemplateIndex.build([], SHINGLER, DIMENSIONS).save(tmp_path)
     matches = TemplateIndex.load(tmp_path, SHINGLER, DIMENSIONS).match(_encode(FORGE, ""))
     np.testing.assert_array_equal(matches.index, [-1, -1])
-    np.testing.assert_array_equal(matches.outside_share, [1, 1])
 
 
 def test_saved_index_comes_back_and_holds_no_text(tmp_path: Path) -> None:

@@ -43,7 +43,6 @@ def test_exported_heads_are_the_sigmoid_of_their_lines(tmp_path: Path) -> None:
     features = rng.normal(size=(100, 6)).astype(np.float32)
     expected = 1 / (1 + np.exp(-np.stack([line(features) for line in lines], axis=1)))
     heads = Heads(tmp_path / "classifier.onnx")
-    assert heads.n_features == 6
     assert heads.probabilities(features) == pytest.approx(expected, abs=1e-5)
     assert np.array_equal(
         np.concatenate([heads.probabilities(row[None]) for row in features]), heads.probabilities(features)

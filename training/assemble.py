@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from classifier.bundle import MANIFEST, BundleFacts, Manifest, data_dir, write_manifest
 from classifier.encoder import Encoded, StaticEncoder, Tokenizer, save_table
 from classifier.errors import OutputError
+from classifier.labeler import decide_capability
 from classifier.lexicon import save_lexicon
 from classifier.pipeline import CLASSIFIER, LEXICON, TABLE, TOKENIZER
 from classifier.shingles import Shingler
@@ -31,8 +32,8 @@ from classifier.types import CAPABILITIES, Tier
 from training.calibrate import calibrate, conduct, honest_accounts
 from training.encoder import HEAD_CHARS as TAUGHT_CHARS
 from training.encoder import TEACHER_TOKENS, Projection, distil, initial_table, packaged_teacher, teach, token_strings
-from training.heads import choose_thresholds, export, fit_heads
-from training.prepare import BENIGN, EXTRACTION, PROMPT
+from training.heads import capability_rows, choose_thresholds, export, fit_heads, macro_f1
+from training.prepare import BENIGN, EXTRACTION, LABELS, PROMPT, source_weights
 from training.signatures import Family, Honest, build, honest_texts, read_families, written_samples
 from training.tokenizer import train_tokenizer
 
@@ -168,7 +169,12 @@ def assemble(rows: pd.DataFrame, data: Path, out: Path, work: Path, seed: int, l
         shutil.copy(data_dir() / "taxonomy.toml", folder / "taxonomy.toml")
         provenance = {"seed": seed, "data": {name: _digest(data / name) for name in DATA_FILES}, "rows": len(rows)}
         facts = BundleFacts(
-            models.thresholds, baselines, strata, provenance, {}, {name: version(name) for name in LIBRARIES}
+            thresholds=models.thresholds,
+            baselines=baselines,
+            certification=strata,
+            provenance=provenance,
+            quality=held_out_quality(rows, models),
+            versions={name: version(name) for name in LIBRARIES},
         )
         for path in folder.iterdir():
             path.chmod(0o644)  # safetensors writes for its owner alone
@@ -177,6 +183,18 @@ def assemble(rows: pd.DataFrame, data: Path, out: Path, work: Path, seed: int, l
             out.rename(Path(temporary) / "replaced")
         folder.rename(out)
     return manifest
+
+
+def held_out_quality(rows: pd.DataFrame, models: Models) -> dict[str, float]:
+    """What the manifest says of the heads, on sources that each was fitted without; the report card refits all the rest
+    too, and is the stricter."""
+    known = capability_rows(rows) & (rows["learn"] & ~rows["train_only"]).to_numpy()
+    truth = rows["label"][known].map(LABELS.index).to_numpy()
+    thresholds = np.array([models.thresholds[name] for name in CAPABILITIES], np.float32)
+    named = decide_capability(models.held_out[known].astype(np.float32), thresholds)
+    return {
+        "capability_macro_f1_heads_held_out": round(macro_f1(truth, named, source_weights(rows["source"][known])), 4)
+    }
 
 
 def _check_replaceable(out: Path) -> None:

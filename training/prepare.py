@@ -42,7 +42,7 @@ SELF_INSTRUCT = (  # one lineage in five repositories: leaving out one of them o
 )
 
 _COLUMNS = (
-    *("text", "role", "label", "source", "part", "organic", "has_template", "kind", "lang"),
+    *("text", "role", "label", "source", "part", "organic", "has_template", "kind"),
     *("gold", "gold_sure", "train_only", "conversation", "learn"),
 )
 PROMPT, EXTRACTION, BENIGN = "prompt", "extraction", "benign"
@@ -52,7 +52,7 @@ def prepare(data: Path, seed: int) -> pd.DataFrame:
     """One row a text. Columns: `text` (cut to a random length), `whole`, `role` (prompt, extraction, benign), `label`
     (one of LABELS, "" where unknown), `source` (what is left out together), `part` (dataset, family or application),
     `fold`, `learn` (False for rows above the caps: honest text for signatures, nothing to learn labels from),
-    `train_only`, `organic`, `has_template`, `kind`, `lang`,
+    `train_only`, `organic`, `has_template`, `kind`,
     `gold`, `gold_sure`, `conversation`.
     """
     rng = np.random.default_rng(seed)
