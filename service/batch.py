@@ -21,13 +21,13 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from classifier.errors import UsageError
+from classifier.errors import InputError, UsageError
 from classifier.evidence import merge_units
 from classifier.labeler import Labelled
 from classifier.types import EVENT_SCHEMA, LABEL_SCHEMA
 from service.findings import RunSummary, conclude
 from service.formats import AUTO, format_named
-from service.records import ROWS_PER_PART, Part, expand_inputs, read_parts
+from service.records import PART_SCHEMA, ROWS_PER_PART, InputFile, Part, Rejection, expand_inputs, read_parts
 from service.run import PartFacts, Planned, RunFolder, Settings, open_run
 from service.seen import SeenIds
 from service.workers import Workers
@@ -98,7 +98,7 @@ def _label_all(labelling: _Labelling, planned: Sequence[Planned], progress: Call
         begun = tuple(one.recorded for one in planned[: max(index + 1, known)])
         if begun != folder.inputs:
             folder.record(begun)
-        for facts in labelling.label_input(item):
+        for facts in labelling.label_input(item, len(planned) == 1):
             n_read += facts.n_read
             progress(Progress(n_read, index + 1, len(planned)))
 
@@ -135,14 +135,17 @@ class _Labelling:
         self._reader.shutdown(cancel_futures=True)
         self._workers.shutdown()
 
-    def label_input(self, item: Planned) -> Iterator[PartFacts]:
-        """Label what is not labelled of an input; yields the facts of its parts, those of earlier runs too."""
+    def label_input(self, item: Planned, alone: bool) -> Iterator[PartFacts]:
+        """Label what is not labelled of an input; yields the facts of its parts, those of earlier runs too.
+
+        `alone`: no other input is there, so that it is an error if this one cannot be read.
+        """
         if item.file is None or self.folder.is_complete(item.recorded.digest):
             for part_id in self.folder.part_ids(item.recorded.digest):
                 yield self._recall(part_id)
             return
         done = set(self.folder.part_ids(item.recorded.digest))
-        parts = read_parts(item.file, self.folder.settings.format, self.folder.settings.rows_per_part)
+        parts = self._read(item.file, alone)
         begun: _Begun | None = None
         for part, following in self._look_ahead(parts):
             coming = None if part.part_id in done else self._begin(part, following)
@@ -153,6 +156,20 @@ class _Labelling:
             begun = coming
         if begun is not None:
             yield self._finish(begun)
+
+    def _read(self, file: InputFile, alone: bool) -> Iterator[Part]:
+        """Parts of a file; one that cannot be read, or not to its end, counts as one rejected record beside others."""
+        n_parts = 0
+        try:
+            for part in read_parts(file, self.folder.settings.format, self.folder.settings.rows_per_part):
+                n_parts += 1
+                yield part
+        except InputError as error:
+            if alone:
+                raise
+            refused = [Rejection(str(file.path), 0, str(error))]
+            nothing = pa.RecordBatch.from_pylist([], PART_SCHEMA)
+            yield Part(f"{file.digest[:16]}-{n_parts:06d}", nothing, refused, 1)
 
     def _look_ahead(self, parts: Iterator[Part]) -> Iterator[_Ahead]:
         """Parts, the next one read in the reader's thread meanwhile."""

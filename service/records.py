@@ -33,7 +33,8 @@ _TABLES = ", ".join(
 
 @dataclass(frozen=True)
 class Rejection:
-    """A record that was read and is not labelled; `line` is a line of a text file, a row of a Parquet file, from 1."""
+    """A record that was read and is not labelled; `line` is a line of a text file, a row of a Parquet file, from 1;
+    0 for a file that cannot be read."""
 
     source: str
     line: int

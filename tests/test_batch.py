@@ -280,3 +280,17 @@ def test_a_million_lines_in_many_parts(pipeline: Pipeline, tmp_path: Path) -> No
     assert (summary.counts.read, summary.counts.labelled, summary.counts.duplicates) == (1_000_000, 999_000, 1_000)
     assert [at.n_read for at in seen] == [65_536 * k for k in range(1, 16)] + [1_000_000]
     assert sum(pq.read_table(tmp_path / "run" / "accounts.parquet")["n_prompts"].to_pylist()) == 999_000
+
+
+def test_an_unreadable_file_does_not_stop_the_others(pipeline: Pipeline, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    write(tmp_path / "in" / "a.jsonl", records(3))
+    (tmp_path / "in" / "b.parquet").write_bytes(b"PAR1 cut short")
+    write(tmp_path / "in" / "c.jsonl", records(2, start=10))
+    for _ in range(2):  # and again, from what is there
+        label([str(tmp_path / "in")], tmp_path / "run", pipeline=pipeline)
+        assert counts_of(tmp_path / "run") == {"read": 6, "labelled": 5, "rejected": 1, "duplicates": 0}
+        (refused,) = map(json.loads, (tmp_path / "run" / "rejected.jsonl").read_text().splitlines())
+        assert refused["source"].endswith("b.parquet") and refused["line"] == 0
+    with pytest.raises(InputError, match=r"b\.parquet"):
+        label([str(tmp_path / "in" / "b.parquet")], tmp_path / "alone", pipeline=pipeline)
