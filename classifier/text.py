@@ -15,8 +15,8 @@ from hashlib import blake2b
 import numpy as np
 
 SYSTEM_SEPARATOR = "\n\n"
-HEAD_CHARS = 96
-"""Length of the scaffold anchors: long enough that two unrelated prompts do not share one, short enough to end before
+ANCHOR_BYTES = 96
+"""Length of the scaffold anchors in UTF-8: long enough that two unrelated prompts do not share one, short enough to end before
 most payloads."""
 
 # Unicode category Cf (zero-width, bidi, soft hyphen, tags ...) and variation selectors: invisible, hence free to
@@ -85,6 +85,6 @@ def keyed_hash(data: bytes, key: bytes) -> int:
 def scaffold_anchors(normalised: str) -> list[bytes]:
     """Head and tail of a normalised text, in UTF-8 without its digits: the two places where a template that wraps a
     payload is constant. One anchor if they are the same."""
-    head = normalised[: 2 * HEAD_CHARS].encode("utf-8", "surrogatepass").translate(None, _DIGITS)[:HEAD_CHARS]
-    tail = normalised[-2 * HEAD_CHARS :].encode("utf-8", "surrogatepass").translate(None, _DIGITS)[-HEAD_CHARS:]
+    head = normalised[: 2 * ANCHOR_BYTES].encode("utf-8", "surrogatepass").translate(None, _DIGITS)[:ANCHOR_BYTES]
+    tail = normalised[-2 * ANCHOR_BYTES :].encode("utf-8", "surrogatepass").translate(None, _DIGITS)[-ANCHOR_BYTES:]
     return [head] if head == tail else [head, tail]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from classifier.text import HEAD_CHARS, keyed_hash, normalise_text, original_span, scaffold_anchors, scored_text
+from classifier.text import ANCHOR_BYTES, keyed_hash, normalise_text, original_span, scaffold_anchors, scored_text
 
 texts = st.text(max_size=80)
 ascii_texts = st.text(st.characters(max_codepoint=127), max_size=80)
@@ -90,6 +90,6 @@ def test_anchors_leave_numbers_out_and_keep_head_and_tail() -> None:
     one, two = (
         scaffold_anchors(template.format(number, payload + tail)) for number, tail in ((17, "it is late"), (4, "help"))
     )
-    assert one[0] == two[0] == template.replace("{}", "")[:HEAD_CHARS].encode()
+    assert one[0] == two[0] == template.replace("{}", "")[:ANCHOR_BYTES].encode()
     assert one[1] != two[1]
     assert scaffold_anchors("short 12") == [b"short "]

@@ -30,8 +30,16 @@ from classifier.templates import TemplateIndex
 from classifier.text import normalise_text
 from classifier.types import CAPABILITIES, Tier
 from training.calibrate import calibrate, conduct, honest_accounts
-from training.encoder import HEAD_CHARS as TAUGHT_CHARS
-from training.encoder import TEACHER_TOKENS, Projection, distil, initial_table, packaged_teacher, teach, token_strings
+from training.encoder import (
+    TAUGHT_CHARS,
+    TEACHER_TOKENS,
+    Projection,
+    distil,
+    initial_table,
+    packaged_teacher,
+    teach,
+    token_strings,
+)
 from training.heads import capability_rows, choose_thresholds, export, fit_heads, macro_f1
 from training.prepare import BENIGN, EXTRACTION, LABELS, PROMPT, source_weights
 from training.signatures import Family, Honest, build, honest_texts, read_families, written_samples
