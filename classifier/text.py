@@ -16,8 +16,8 @@ import numpy as np
 
 SYSTEM_SEPARATOR = "\n\n"
 ANCHOR_BYTES = 96
-"""Length of the scaffold anchors in UTF-8: long enough that two unrelated prompts do not share one, short enough to end before
-most payloads."""
+"""Length of the scaffold anchors, in UTF-8: long enough that two unrelated prompts do not share one, short enough to
+end before most payloads."""
 
 # Unicode category Cf (zero-width, bidi, soft hyphen, tags ...) and variation selectors: invisible, hence free to
 # insert.
