@@ -16,8 +16,10 @@ from typing import Any
 
 from classifier.errors import BundleError
 from classifier.evidence import Baselines
+from classifier.heads import LOGITS, Calibration
+from classifier.types import CAPABILITIES
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MANIFEST = "manifest.json"
 ID_DIGITS = 16
 
@@ -34,11 +36,28 @@ class Stratum:
 
 
 @dataclass(frozen=True)
+class Decisions:
+    """How logits become labels, all of it chosen on sources that were left out of what was learnt.
+
+    Attributes:
+        static, transformer: calibration of either tier.
+        thresholds: least probability at which a capability is named, for each.
+        cascade_margin: below this margin the static tier asks the transformer, where the bundle has one; above 1:
+        always.
+    """
+
+    static: Calibration
+    transformer: Calibration
+    thresholds: Mapping[str, float]
+    cascade_margin: float
+
+
+@dataclass(frozen=True)
 class BundleFacts:
     """What is known of a bundle besides its files.
 
     Attributes:
-        thresholds: least probability at which a capability is named, for each.
+        decisions: how logits become labels.
         baselines: the null that evidence is counted against.
         certification: how far honest conduct keeps to the baselines.
         provenance: what it was trained on, with which settings; free form.
@@ -46,7 +65,7 @@ class BundleFacts:
         versions: of the libraries that made it.
     """
 
-    thresholds: Mapping[str, float]
+    decisions: Decisions
     baselines: Baselines
     certification: tuple[Stratum, ...]
     provenance: Mapping[str, Any]
@@ -190,8 +209,8 @@ def _parse(document: Mapping[str, Any]) -> Manifest:
     if outside:
         raise ValueError(f"the file name {outside[0]!r} leads out of the folder")
     facts = BundleFacts(
-        thresholds={name: float(value) for name, value in content["thresholds"].items()},
-        baselines=_baselines(content["baselines"]),
+        decisions=parse_decisions(content["decisions"]),
+        baselines=parse_baselines(content["baselines"]),
         certification=tuple(Stratum(**stratum) for stratum in content["certification"]),
         provenance=dict(content["provenance"]),
         quality=dict(content["quality"]),
@@ -200,7 +219,25 @@ def _parse(document: Mapping[str, Any]) -> Manifest:
     return Manifest(document["bundle_id"], FORMAT_VERSION, files, facts)
 
 
-def _baselines(content: Mapping[str, Any]) -> Baselines:
+def parse_decisions(content: Mapping[str, Any]) -> Decisions:
+    """Decisions as `asdict` and JSON leave them. Raises LookupError, TypeError or ValueError."""
+    return Decisions(
+        static=_calibration(content["static"]),
+        transformer=_calibration(content["transformer"]),
+        thresholds={name: float(content["thresholds"][name]) for name in CAPABILITIES},
+        cascade_margin=float(content["cascade_margin"]),
+    )
+
+
+def _calibration(content: Mapping[str, Any]) -> Calibration:
+    scale, shift = (tuple(float(value) for value in content[name]) for name in ("scale", "shift"))
+    if len(scale) != LOGITS or len(shift) != LOGITS:
+        raise ValueError(f"a calibration has {len(scale)} scales and {len(shift)} shifts, expected {LOGITS} of each")
+    return Calibration(scale, shift)
+
+
+def parse_baselines(content: Mapping[str, Any]) -> Baselines:
+    """Baselines as `asdict` and JSON leave them. Raises LookupError, TypeError or ValueError."""
     coding, agentic, planning, other = (float(value) for value in content["m2"])
     return Baselines(float(content["m1"]), (coding, agentic, planning, other))
 

@@ -21,6 +21,10 @@ WINDOW_TOKENS = 128
 """Tokens a window: about 500 bytes, so that an ordinary prompt is one window and a template is seen wherever it
 stands."""
 
+HEAD_TOKENS, TAIL_TOKENS = 24, 48
+VIEWS = ("whole", "window", "head", "tail")
+"""How a prompt is read for the heads: whole, its first window, its first words and its last, where asks stand."""
+
 
 @dataclass(frozen=True)
 class TokenBatch:
@@ -39,16 +43,21 @@ class TokenBatch:
 
 @dataclass(frozen=True)
 class Encoded:
-    """What the encoder makes of n texts: embeddings [n, d] and window embeddings [w, d], f32, l2-normalised (zero if
-    empty).
+    """What the encoder makes of n texts: an embedding for each of VIEWS, `views` [n, len(VIEWS), d], and window
+    embeddings [w, d], all f32, l2-normalised (zero if empty).
 
     Windows of text i are rows `window_offsets[i]:window_offsets[i + 1]`.
     """
 
     tokens: TokenBatch
-    embeddings: NDArray[np.float32]
+    views: NDArray[np.float32]
     windows: NDArray[np.float32]
     window_offsets: NDArray[np.int64]
+
+    @property
+    def embeddings(self) -> NDArray[np.float32]:
+        """Of whole texts, [n, d]."""
+        return self.views[:, 0]
 
 
 class Tokenizer:
@@ -80,7 +89,7 @@ class Tokenizer:
 
 def l2_normalise(rows: NDArray[np.float32]) -> NDArray[np.float32]:
     """Rows scaled to length one; a zero row stays zero."""
-    norms = np.linalg.norm(rows, axis=1, keepdims=True)
+    norms = np.linalg.norm(rows, axis=-1, keepdims=True)
     return np.asarray(rows / np.where(norms > 0, norms, 1), np.float32)
 
 
@@ -93,6 +102,17 @@ def window_offsets(tokens: TokenBatch, size: int = WINDOW_TOKENS) -> tuple[NDArr
     ordinal = np.arange(owners[-1]) - np.repeat(owners[:-1], per_text)
     starts = np.repeat(tokens.offsets[:-1], per_text) + ordinal * size
     return np.append(starts, tokens.offsets[-1]), owners
+
+
+def view_bounds(tokens: TokenBatch) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """(first token [n], past the last token [n]) of every text, for each of VIEWS."""
+    start, end = tokens.offsets[:-1], tokens.offsets[1:]
+    return [
+        (start, end),
+        (start, np.minimum(start + WINDOW_TOKENS, end)),
+        (start, np.minimum(start + HEAD_TOKENS, end)),
+        (np.maximum(end - TAIL_TOKENS, start), end),
+    ]
 
 
 class StaticEncoder:
@@ -116,11 +136,25 @@ class StaticEncoder:
         """Encode normalised texts (see `text.normalise_text`)."""
         tokens = self.tokenizer.encode(texts)
         starts, owners = window_offsets(tokens)
-        shape = (len(starts) - 1, self._table.shape[0])
-        bag = csr_matrix((np.ones(len(tokens.ids), np.float32), tokens.ids, starts), shape=shape)
-        sums = bag @ self._table
-        totals = sums if len(sums) == len(tokens) else np.add.reduceat(sums, owners[:-1], axis=0)
-        return Encoded(tokens, l2_normalise(totals), l2_normalise(sums), owners)
+        windows = self._sums(tokens.ids, starts)
+        whole = windows if len(windows) == len(tokens) else np.add.reduceat(windows, owners[:-1], axis=0)
+        edges = [self._sums(*_pieces(tokens, *bounds)) for bounds in view_bounds(tokens)[2:]]
+        views = np.stack([whole, windows[owners[:-1]], *edges], axis=1)
+        return Encoded(tokens, l2_normalise(views), l2_normalise(windows), owners)
+
+    def _sums(self, ids: NDArray[np.int32], offsets: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Sum of the rows of `ids[offsets[i]:offsets[i + 1]]` for each i."""
+        shape = (len(offsets) - 1, self._table.shape[0])
+        return np.asarray(csr_matrix((np.ones(len(ids), np.float32), ids, offsets), shape=shape) @ self._table)
+
+
+def _pieces(
+    tokens: TokenBatch, start: NDArray[np.int64], end: NDArray[np.int64]
+) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """Tokens [start, end) of every text end to end, and their offsets [n + 1]."""
+    offsets = np.concatenate([[0], np.cumsum(end - start)])
+    within = np.arange(offsets[-1]) - np.repeat(offsets[:-1], end - start)
+    return tokens.ids[np.repeat(start, end - start) + within], offsets
 
 
 def quantise(table: NDArray[np.float32]) -> dict[str, NDArray[np.int8] | NDArray[np.float32]]:

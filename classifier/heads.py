@@ -1,12 +1,13 @@
-"""Heads: features of a prompt -> calibrated probabilities, by one ONNX graph.
+"""Heads: features of a prompt -> logits, by one ONNX graph, and logits -> calibrated probabilities.
 
-Stands after encoder and lexicon, before labeler. The graph takes `features` f32 [n, d] and gives `probabilities` f32
-[n, 4]: one column for each capability (independent, they need not add up to one) and the probability that the prompt
-was made to harvest answers.
+Stands after encoder and lexicon, before labeler. The graph takes `features` f32 [n, d] and gives `logits` f32 [n, 5]:
+one
+for each of TARGETS, of which a prompt asks for one, and one for the intent to harvest answers.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,34 +16,66 @@ from numpy.typing import NDArray
 from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidGraph, InvalidProtobuf, NotImplemented
 
 from classifier.errors import BundleError
+from classifier.types import CAPABILITIES, TARGETS
 
+LOGITS = len(TARGETS) + 1
 _BLOCK = 64
 """Rows run at once. Always this many (padded): matrix kernels round differently for other shapes, and labels must not
 depend on which prompts happened to come together."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Turns logits into probabilities that hold on sources never seen: `scale * logit + shift`, LOGITS each."""
+
+    scale: tuple[float, ...]
+    shift: tuple[float, ...]
+
+
+UNCALIBRATED = Calibration((1.0,) * LOGITS, (0.0,) * LOGITS)
+
+
+def calibrated_probabilities(logits: NDArray[np.float32], calibration: Calibration) -> NDArray[np.float32]:
+    """[n, LOGITS] -> [n, 4] in [0, 1]: coding, agentic_reasoning, long_horizon_planning (softmax over TARGETS, so what
+    they leave to one is `other`), and extraction (its own sigmoid)."""
+    lines = logits * np.array(calibration.scale, np.float32) + np.array(calibration.shift, np.float32)
+    targets = np.exp(lines[:, :-1] - lines[:, :-1].max(axis=1, keepdims=True))
+    shares = targets / targets.sum(axis=1, keepdims=True)
+    extraction = 1 / (1 + np.exp(-np.clip(lines[:, -1:], -60, 60)))
+    return np.concatenate([shares[:, : len(CAPABILITIES)], extraction], axis=1).astype(np.float32)
+
+
+def open_graph(path: Path) -> onnxruntime.InferenceSession:
+    """An ONNX graph, run by one thread.
+
+    Raises:
+        BundleError: it is none, or needs another onnxruntime.
+    """
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    try:
+        return onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
+    except (Fail, InvalidGraph, InvalidProtobuf, NotImplemented) as error:
+        raise BundleError(
+            f"classifier {path.name}: not an ONNX graph that this onnxruntime can run; rebuild the bundle"
+        ) from error
 
 
 class Heads:
     """The classifier of a bundle. Thread-safe."""
 
     def __init__(self, path: Path) -> None:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        try:
-            self._session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
-        except (Fail, InvalidGraph, InvalidProtobuf, NotImplemented) as error:
-            raise BundleError(
-                f"classifier {path.name}: not an ONNX graph that this onnxruntime can run; rebuild the bundle"
-            ) from error
+        self._session = open_graph(path)
 
-    def probabilities(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
-        """[n, d] -> [n, 4] in [0, 1]: coding, agentic_reasoning, long_horizon_planning, extraction."""
+    def logits(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
+        """[n, d] -> [n, LOGITS]."""
         n = len(features)
         padded = np.zeros((-(-n // _BLOCK) * _BLOCK, features.shape[1]), np.float32)
         padded[:n] = features
         blocks = [self._run(padded[start : start + _BLOCK]) for start in range(0, len(padded), _BLOCK)]
-        return np.concatenate(blocks)[:n] if blocks else np.zeros((0, 4), np.float32)
+        return np.concatenate(blocks)[:n] if blocks else np.zeros((0, LOGITS), np.float32)
 
     def _run(self, block: NDArray[np.float32]) -> NDArray[np.float32]:
-        return np.asarray(self._session.run(["probabilities"], {"features": block})[0], np.float32)
+        return np.asarray(self._session.run(["logits"], {"features": block})[0], np.float32)

@@ -1,6 +1,6 @@
 """The fusion: a batch of events in, labels and evidence units out.
 
-    events -> text -> encoder -> [templates, lexicon + heads] -> **labeler** -> labels, units -> evidence
+    events -> text -> encoder -> [templates, lexicon + heads, transformer] -> **labeler** -> labels, units -> evidence
 
 One prompt is a batch of one. Work goes through in blocks that fit the processor's cache; nothing depends on how events
 are batched.
@@ -16,10 +16,11 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from classifier.encoder import Encoded, StaticEncoder
-from classifier.heads import Heads
+from classifier.heads import Calibration, Heads, calibrated_probabilities
 from classifier.lexicon import Lexicon
 from classifier.templates import Matches, TemplateIndex
 from classifier.text import keyed_hash, normalise_text, original_span, scaffold_anchors, scored_text
+from classifier.transformer import Transformer
 from classifier.types import CAPABILITIES, LABEL_SCHEMA, LEVELS, TARGETS, UNIT_SCHEMA, Channel, Tier
 
 BLOCK = 1024
@@ -77,11 +78,17 @@ class Judgement:
 
 
 def head_features(encoded: Encoded, lexicon_scores: Floats) -> Floats:
-    """What the heads see, [n, 2 d + 1]: embedding of the whole, of the first window (both scaled to unit variance),
-    lexicon score."""
-    scale = np.float32(np.sqrt(encoded.embeddings.shape[1]))
-    first = encoded.windows[encoded.window_offsets[:-1]]
-    return np.concatenate([encoded.embeddings * scale, first * scale, lexicon_scores[:, None]], axis=1)
+    """What the heads see, [n, len(VIEWS) * d + LOGITS]: embeddings of all views, scaled to unit variance, and lexicon
+    scores."""
+    n, views, d = encoded.views.shape
+    return np.concatenate([(encoded.views * np.float32(np.sqrt(d))).reshape(n, views * d), lexicon_scores], axis=1)
+
+
+def undecided(probabilities: Floats, margin: float) -> Bools:
+    """Rows whose two most probable of TARGETS lie less than `margin` apart, [n]; all where it is above 1."""
+    capabilities = probabilities[:, : len(CAPABILITIES)]
+    shares = np.sort(np.column_stack([capabilities, 1 - capabilities.sum(axis=1)]), axis=1)
+    return np.asarray(shares[:, -1] - shares[:, -2] < margin)
 
 
 def decide_capability(probabilities: Floats, thresholds: Floats) -> Ints:
@@ -91,8 +98,20 @@ def decide_capability(probabilities: Floats, thresholds: Floats) -> Ints:
     return np.where(named.max(axis=1) >= 0, named.argmax(axis=1), len(CAPABILITIES))
 
 
+@dataclass(frozen=True)
+class Cascade:
+    """The transformer tier, asked where the static tier is undecided; its word and the static tier's then count
+    alike."""
+
+    transformer: Transformer
+    calibration: Calibration
+    margin: float
+
+
 class Labeler:
-    """The models of a bundle, put together. `thresholds` [3]: least probability to name each capability."""
+    """The models of a bundle, put together. `thresholds` [3]: least probability to name each capability. `cascade`:
+    None in
+    a bundle of the static tier alone."""
 
     def __init__(
         self,
@@ -100,10 +119,13 @@ class Labeler:
         templates: TemplateIndex,
         lexicon: Lexicon,
         heads: Heads,
+        calibration: Calibration,
+        cascade: Cascade | None,
         thresholds: Floats,
         hash_key: bytes,
     ) -> None:
         self.encoder, self.templates, self.lexicon, self.heads = encoder, templates, lexicon, heads
+        self._calibration, self._cascade = calibration, cascade
         self._thresholds, self._hash_key = thresholds, hash_key
         facts = [signature.facts for signature in templates.signatures]
         self._exclusive = np.array([fact.tier is Tier.EXCLUSIVE for fact in facts] + [False])  # index -1: no match
@@ -124,8 +146,11 @@ class Labeler:
         """Encode and classify scored texts."""
         normalised = [normalise_text(text) for text in texts]
         encoded = self.encoder.encode(normalised)
-        scores = self.lexicon.scores(encoded.tokens)
-        return Reading(texts, normalised, encoded, self.heads.probabilities(head_features(encoded, scores)))
+        logits = self.heads.logits(head_features(encoded, self.lexicon.scores(encoded.tokens)))
+        probabilities = calibrated_probabilities(logits, self._calibration)
+        if self._cascade is not None:
+            probabilities = _second_opinion(probabilities, normalised, self._cascade)
+        return Reading(texts, normalised, encoded, probabilities)
 
     def _label_block(self, events: pa.RecordBatch) -> tuple[pa.RecordBatch, list[pa.RecordBatch]]:
         sent = zip(events.column("system").to_pylist(), events.column("prompt").to_pylist(), strict=True)
@@ -246,6 +271,15 @@ class Labeler:
         }
         counted = pa.array(~matched & ~judgement.explained)
         return [_unit_rows(events, signature), _unit_rows(events, intent).filter(counted)]
+
+
+def _second_opinion(probabilities: Floats, normalised: Sequence[str], cascade: Cascade) -> Floats:
+    """Probabilities, those of undecided rows averaged with what the transformer says."""
+    rows = np.flatnonzero(undecided(probabilities, cascade.margin))
+    told = cascade.transformer.logits([normalised[row] for row in rows.tolist()])
+    averaged = probabilities.copy()
+    averaged[rows] = (probabilities[rows] + calibrated_probabilities(told, cascade.calibration)) / 2
+    return averaged
 
 
 def _unit_rows(

@@ -1,9 +1,8 @@
-"""Lexicon: how much a prompt's words speak of harvesting, as one number.
+"""Lexicon: how much a prompt's words speak of each capability and of harvesting, one number each.
 
 Stands beside templates: encoder (token ids) -> **lexicon** -> heads. A linear model over tokens and hashed token
 pairs, log-scaled counts times inverse document frequency, scaled to unit length. Means over a prompt (the embedding)
-blur the few tell-tale words of a harvesting instruction; counted on families left out of training, the lexicon alone
-found twice as many as embedding and layout together.
+blur the few tell-tale words of an instruction, and know nothing of their order.
 """
 
 from __future__ import annotations
@@ -49,7 +48,8 @@ def count_features(tokens: TokenBatch, vocab_size: int) -> csr_matrix:
 
 
 class Lexicon:
-    """Weights and inverse document frequencies [feature_count(vocab_size)], f32; the last entry of both is zero."""
+    """Weights [feature_count(vocab_size), columns] and inverse document frequencies [feature_count(vocab_size)], f32;
+    the last row of both is zero."""
 
     def __init__(self, weights: NDArray[np.float32], idf: NDArray[np.float32], vocab_size: int) -> None:
         self._vocab_size = vocab_size
@@ -63,13 +63,13 @@ class Lexicon:
         return cls(tensors["weights"].astype(np.float32), tensors["idf"].astype(np.float32), vocab_size)
 
     def scores(self, tokens: TokenBatch) -> NDArray[np.float32]:
-        """Weighted sum of each text's unit feature vector, [n]; 0 for an empty text. Positive leans to harvesting."""
+        """Weighted sums of each text's unit feature vector, [n, columns]; 0 for an empty text."""
         features = count_features(tokens, self._vocab_size)
         features.data *= self._idf[features.indices]
         sums = features @ self._weights
         features.data *= features.data
         norms = np.sqrt(features @ np.ones(features.shape[1]))
-        return np.asarray(sums / np.where(norms > 0, norms, 1), np.float32)
+        return np.asarray(sums / np.where(norms > 0, norms, 1)[:, None], np.float32)
 
 
 def save_lexicon(weights: NDArray[np.float64], idf: NDArray[np.float64], path: Path) -> None:

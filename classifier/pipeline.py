@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
-from classifier.bundle import Bundle, Stratum, open_bundle
+from classifier.bundle import Bundle, Decisions, Stratum, open_bundle
 from classifier.encoder import StaticEncoder
 from classifier.evidence import Baselines
 from classifier.heads import Heads
-from classifier.labeler import Labeler, Labelled
+from classifier.labeler import Cascade, Labeler, Labelled
 from classifier.lexicon import Lexicon
 from classifier.shingles import Shingler
 from classifier.templates import FACTS_FILE, SHINGLES_FILE, VECTORS_FILE, TemplateIndex
+from classifier.transformer import TRANSFORMER, TRANSFORMER_TOKENIZER, Transformer
 from classifier.types import CAPABILITIES, Tier
 
 TOKENIZER, TABLE, LEXICON, CLASSIFIER = (
@@ -25,6 +25,7 @@ TOKENIZER, TABLE, LEXICON, CLASSIFIER = (
     "classifier.onnx",
 )
 MODEL_FILES = (TOKENIZER, TABLE, LEXICON, CLASSIFIER, VECTORS_FILE, FACTS_FILE, SHINGLES_FILE)
+TRANSFORMER_FILES = (TRANSFORMER, TRANSFORMER_TOKENIZER)
 EMPTY_CATALOGUE = "none"
 DEFAULT_HASH_KEY = b"probewatch"
 """Key of unit and scaffold hashes where the caller gives none. Public: whoever shares labels gives one of his own."""
@@ -42,9 +43,9 @@ class Pipeline:
     def load(cls, bundle_dir: Path, hash_key: bytes = DEFAULT_HASH_KEY) -> Pipeline:
         """Verify and load a bundle. Raises BundleError if it is missing, damaged or of another format."""
         bundle = open_bundle(bundle_dir)
-        for name in MODEL_FILES:
+        for name in (*MODEL_FILES, *(TRANSFORMER_FILES if (bundle.path / TRANSFORMER).exists() else ())):
             bundle.file(name)  # refuses a file that the manifest does not vouch for
-        return cls(bundle, load_labeler(bundle.path, bundle.manifest.facts.thresholds, hash_key), hash_key)
+        return cls(bundle, load_labeler(bundle.path, bundle.manifest.facts.decisions, hash_key), hash_key)
 
     def label(self, events: pa.RecordBatch) -> Labelled:
         """Label events (EVENT_SCHEMA), in order."""
@@ -78,7 +79,7 @@ class Pipeline:
         return len({fact.family for fact in facts if fact.tier is not Tier.BENIGN})
 
 
-def load_labeler(folder: Path, thresholds: Mapping[str, float], hash_key: bytes = DEFAULT_HASH_KEY) -> Labeler:
+def load_labeler(folder: Path, decisions: Decisions, hash_key: bytes = DEFAULT_HASH_KEY) -> Labeler:
     """Put the models in a folder together. Digests are the caller's concern."""
     encoder = StaticEncoder.load(folder / TOKENIZER, folder / TABLE)
     return Labeler(
@@ -86,6 +87,15 @@ def load_labeler(folder: Path, thresholds: Mapping[str, float], hash_key: bytes 
         templates=TemplateIndex.load(folder, Shingler(encoder.tokenizer.vocabulary()), encoder.dimensions),
         lexicon=Lexicon.load(folder / LEXICON, encoder.tokenizer.vocab_size),
         heads=Heads(folder / CLASSIFIER),
-        thresholds=np.array([thresholds[name] for name in CAPABILITIES], np.float32),
+        calibration=decisions.static,
+        cascade=_cascade(folder, decisions),
+        thresholds=np.array([decisions.thresholds[name] for name in CAPABILITIES], np.float32),
         hash_key=hash_key,
     )
+
+
+def _cascade(folder: Path, decisions: Decisions) -> Cascade | None:
+    if not (folder / TRANSFORMER).is_file():
+        return None
+    transformer = Transformer(folder / TRANSFORMER, folder / TRANSFORMER_TOKENIZER)
+    return Cascade(transformer, decisions.transformer, decisions.cascade_margin)

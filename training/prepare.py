@@ -1,17 +1,16 @@
 """First stage of training: the three public data files -> one table of rows to learn from, with folds.
 
-    prompts.parquet, extraction_traffic.parquet, benign_apps.parquet -> Corpus
+    prompts.parquet, extraction_traffic.parquet, benign_apps.parquet, data/written/ -> rows
 
-Here every trap that the data's README names is taken care of once: exact duplicates, sources that are one template
-thousands of times, lengths that tell files apart, payloads shared by many families, and folds that leave whole sources
-out.
+Here every trap that the data's README names is taken care of once: exact and near duplicates, sources that are one
+template thousands of times, lengths that tell files apart, payloads shared by many families, stray and missing labels
+(see `written`), and folds that leave whole sources out.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
@@ -21,16 +20,16 @@ from numpy.typing import NDArray
 from classifier.errors import InputError
 from classifier.text import normalise_text
 from classifier.types import CAPABILITIES, OTHER
+from training.lineage import lineages
+from training.written import digest, readings, written_prompts
 
 FOLDS = 8
 MOST_PER_SOURCE = 1200  # a source is one voice however many rows it has; above this, rows add time and no voices
 MOST_PER_VARIANT = 400  # a variant is close to one template
 MOST_PER_FAMILY = 500
 MOST_PER_APP = 40
-LENGTHS = (
-    80,
-    6000,
-)  # bounds of the log-uniform length that every text is cut to, so that length cannot tell the files apart
+LENGTHS = (80, 6000)  # every text is cut to a log-uniform length, so that length cannot tell the files apart
+LINEAGE_CHARS = 3000  # copies agree from the start
 
 LABELS = (*CAPABILITIES, OTHER)
 SELF_INSTRUCT = (  # one lineage in five repositories: leaving out one of them only would leave its wording in
@@ -41,28 +40,53 @@ SELF_INSTRUCT = (  # one lineage in five repositories: leaving out one of them o
     "belle_zh_selfinstruct",
 )
 
+EVERY_BUILD = -1  # fold of rows that are never left out: written for training, no source of the data is kin to them
 _COLUMNS = (
-    *("text", "role", "label", "source", "part", "organic", "has_template", "kind"),
+    *("text", "role", "label", "source", "part", "organic", "has_template", "kind", "lang"),
     *("gold", "gold_sure", "train_only", "conversation", "learn"),
 )
+_DEFAULTS = {
+    **{"organic": False, "train_only": False, "has_template": False, "learn": True},
+    **{"gold": "", "gold_sure": np.nan, "conversation": ""},
+}
 PROMPT, EXTRACTION, BENIGN = "prompt", "extraction", "benign"
 
 
 def prepare(data: Path, seed: int) -> pd.DataFrame:
     """One row a text. Columns: `text` (cut to a random length), `whole`, `role` (prompt, extraction, benign), `label`
-    (one of LABELS, "" where unknown), `source` (what is left out together), `part` (dataset, family or application),
-    `fold`, `learn` (False for rows above the caps: honest text for signatures, nothing to learn labels from),
-    `train_only`, `organic`, `has_template`, `kind`,
-    `gold`, `gold_sure`, `conversation`.
+    (of the source, one of LABELS, "" where unknown: what is measured), `lesson` (what is learnt: the label of a reader
+    where there is one, else `label`), `source` (what is left out together), `part` (dataset, family or application),
+    `fold` (EVERY_BUILD for what was written for training), `lineage` (the same for near-duplicates), `learn` (False for
+    rows above the caps: honest text for signatures, nothing to learn labels from), `train_only`, `organic`,
+    `has_template`, `kind`, `lang`, `gold`, `gold_sure`, `conversation`.
     """
     rng = np.random.default_rng(seed)
-    rows = pd.concat([_prompts(data, rng), _extraction(data, rng), _benign(data, rng)], ignore_index=True)
+    rows = pd.concat([_prompts(data, rng), _extraction(data, rng), _benign(data, rng), _written()], ignore_index=True)
     rows["whole"] = rows["text"]
     rows["text"] = cut_lengths(rows["text"].tolist(), rng)
-    digests = pd.DataFrame({"part": rows["part"], "digest": [_digest(normalise_text(text)) for text in rows["whole"]]})
-    rows = rows[~digests.duplicated()].reset_index(drop=True)
-    rows["fold"] = assign_folds(rows)
-    return rows
+    rows["digest"] = [digest(text) for text in rows["whole"]]
+    rows = rows[~rows.duplicated(["part", "digest"])].reset_index(drop=True)
+    rows["lesson"] = _lessons(rows)
+    rows["fold"] = EVERY_BUILD
+    measured = ~rows["train_only"].to_numpy(bool)
+    rows.loc[measured, "fold"] = assign_folds(rows[measured])
+    rows["lineage"] = lineages(rows["whole"].str.slice(0, LINEAGE_CHARS).tolist())
+    return rows.drop(columns="digest")
+
+
+def _lessons(rows: pd.DataFrame) -> pd.Series:
+    """The label to learn: of the prompt's own reader where one was sure, else of its source."""
+    lessons = rows["label"].where(rows["role"] == PROMPT, "")
+    read = rows["digest"].map(readings())
+    lessons = lessons.where(read.isna() | (rows["role"] != PROMPT), read)
+    golden = rows["gold"].isin(LABELS) & (rows["gold_sure"] == 1)
+    return lessons.where(~golden, rows["gold"])
+
+
+def _written() -> pd.DataFrame:
+    """What was written for training."""
+    rows = written_prompts()
+    return _columns(rows.assign(source="written/" + rows["part"], role=PROMPT, kind="synthetic", train_only=True))
 
 
 def _read(path: Path) -> pd.DataFrame:
@@ -81,7 +105,6 @@ def _prompts(data: Path, rng: np.random.Generator) -> pd.DataFrame:
         label=rows["label"].where(rows["label"].isin(LABELS), ""),
         organic=(rows["group"] == "organic") & (rows["kind"] == "human"),
         train_only=rows["dataset"].str.startswith("authored"),
-        has_template=False,
         gold=rows["gold"].where(rows["gold"].notna(), ""),
         conversation=rows["conversation"].fillna(""),
         variant=rows["variant"].fillna(""),
@@ -102,20 +125,20 @@ def _extraction(data: Path, rng: np.random.Generator) -> pd.DataFrame:
         kind="synthetic",
         learn=_within(rows, ["family"], MOST_PER_FAMILY, rng),
     )
-    return _columns(rows.assign(organic=False, train_only=False, gold="", gold_sure=np.nan, conversation=""))
+    return _columns(rows)
 
 
 def _benign(data: Path, rng: np.random.Generator) -> pd.DataFrame:
     rows = _read(data / "benign_apps.parquet")
     rows = rows[~rows["ambiguous"]].reset_index(drop=True)
     rows = rows.assign(role=BENIGN, part=rows["app"], label="", learn=_within(rows, ["app"], MOST_PER_APP, rng))
-    return _columns(
-        rows.assign(organic=False, train_only=False, has_template=False, gold="", gold_sure=np.nan, conversation="")
-    )
+    return _columns(rows)
 
 
 def _columns(rows: pd.DataFrame) -> pd.DataFrame:
-    return rows[list(_COLUMNS)]
+    """The columns of the table, those that a file has nothing to say of by default."""
+    missing = {name: value for name, value in _DEFAULTS.items() if name not in rows}
+    return rows.assign(**missing)[list(_COLUMNS)]
 
 
 def _within(rows: pd.DataFrame, by: list[str], most: int, rng: np.random.Generator) -> NDArray[np.bool_]:
@@ -124,10 +147,6 @@ def _within(rows: pd.DataFrame, by: list[str], most: int, rng: np.random.Generat
     ranks = np.empty(len(rows), np.int64)
     ranks[order] = rows.iloc[order].groupby(by).cumcount().to_numpy()
     return ranks < most
-
-
-def _digest(text: str) -> int:
-    return int.from_bytes(blake2b(text.encode("utf-8", "replace"), digest_size=8).digest(), "little")
 
 
 def cut_lengths(texts: list[str], rng: np.random.Generator) -> list[str]:
@@ -186,4 +205,4 @@ def payload_buckets(rows: pd.DataFrame, buckets: int) -> NDArray[np.int64]:
 
 def _grams(text: str) -> set[int]:
     words = normalise_text(text).split()
-    return {_digest(" ".join(words[i : i + 4])) for i in range(max(len(words) - 3, 1))}
+    return {int(digest(" ".join(words[i : i + 4])), 16) for i in range(max(len(words) - 3, 1))}
