@@ -40,6 +40,11 @@ class TokenBatch:
         """Ids of one text."""
         return self.ids[self.offsets[text] : self.offsets[text + 1]]
 
+    def take(self, texts: NDArray[np.int64]) -> TokenBatch:
+        """Some of the texts, in the order given."""
+        pieces = [self.of(int(text)) for text in texts]
+        return TokenBatch(np.concatenate(pieces), np.cumsum([0, *map(len, pieces)]))
+
 
 @dataclass(frozen=True)
 class Encoded:

@@ -26,7 +26,7 @@ def bundle_lines(bundle: Bundle) -> Iterator[str]:
         "files", {name: f"{e.size:>12,} bytes  sha256 {e.sha256[:16]}..." for name, e in manifest.files.items()}
     )
     yield from _section(
-        "least probability to be named", {title_of(name): value for name, value in facts.thresholds.items()}
+        "least probability to be named", {title_of(name): value for name, value in facts.decisions.thresholds.items()}
     )
     means = {f"mean intent, {title_of(name)}": value for name, value in zip(TARGETS, facts.baselines.m2, strict=True)}
     yield from _section("baselines, at most", {"known template": facts.baselines.m1, **means})

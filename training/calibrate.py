@@ -1,34 +1,158 @@
-"""Sixth stage: what honest conduct looks like in numbers -> the baselines that evidence is counted against, and their
-certificate.
+"""Sixth stage: what was said of sources left out -> decisions, and the baselines that evidence is counted against.
 
-Honest accounts are applications, and people composed of conversations of one source. Each is judged by models that
-never saw its source: `held_out` probabilities from heads fitted without it, matches from an index built without it.
-(Tokenizer and encoder, which see no label, know all sources.) Half of the sources set the baselines, the other half
-certify them (DESIGN.md section 6).
+    labels of rows that no model learnt from -> `Findings` -> training/findings.json -> the manifest
+
+The evaluation writes findings, and the next training puts them into its bundle: thresholds, calibration and baselines
+must come from models that never saw the source, and those are what an evaluation builds. All are a few numbers, so
+that findings of one edition of the data serve the next.
+
+Honest accounts are applications, and people composed of conversations of one source. Half of the sources set the
+baselines, the other half certify them (DESIGN.md section 6).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy.optimize import minimize
 from scipy.stats import beta
 
-from classifier.bundle import Stratum
+from classifier.bundle import Decisions, Stratum, parse_baselines, parse_decisions
 from classifier.evidence import Baselines
+from classifier.heads import UNCALIBRATED, Calibration, calibrated_probabilities
+from classifier.labeler import decide_capability
 from classifier.text import normalise_text, scaffold_anchors
-from classifier.types import LEVELS
-from training.prepare import BENIGN, PROMPT
+from classifier.types import CAPABILITIES, LEVELS
+from training.heads import macro_f1
+from training.prepare import BENIGN, EXTRACTION, LABELS, PROMPT, source_weights
 
+FINDINGS = Path(__file__).parent / "findings.json"
 APPLICATIONS, PEOPLE, SOURCES = "applications", "people", "sources"
 M1 = 1e-3
 M2_MARGIN = 1.5
 MOST_M2 = 0.9  # above this a bet could win nothing; the intent channel is then as good as off
 PERSON_PROMPTS = 30
 CONFIDENCE = 0.95
+THRESHOLDS = tuple(np.round(np.arange(0.2, 0.91, 0.02), 2).tolist())
+MOST_FALSE_ALARMS = 0.02  # agentic or planning named on organic prompts that ask for neither
+ALARM_PRICE = 1.0  # macro-F1 that a false-alarm rate above it costs, each per unit
+CASCADE_MARGIN = 0.9  # quality is nearly that of asking always, see the report card
+
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What an evaluation found on sources left out."""
+
+    decisions: Decisions
+    baselines: Baselines
+    certification: tuple[Stratum, ...]
+    quality: Mapping[str, float]
+
+
+def save_findings(findings: Findings, path: Path) -> None:
+    """Write findings as JSON, whole or not at all."""
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(asdict(findings), indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    partial.replace(path)
+
+
+def load_findings(path: Path = FINDINGS) -> Findings:
+    """Read what `save_findings` wrote."""
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return Findings(
+        decisions=parse_decisions(content["decisions"]),
+        baselines=parse_baselines(content["baselines"]),
+        certification=tuple(Stratum(**stratum) for stratum in content["certification"]),
+        quality={name: float(value) for name, value in content["quality"].items()},
+    )
+
+
+# --- decisions
+# ----------------------------------------------------------------------------------------------------------------
+
+
+def measured(rows: pd.DataFrame) -> Bools:
+    """Rows whose source has a capability label, but for those written for training."""
+    return np.asarray((rows["role"] == PROMPT) & (rows["label"] != "") & ~rows["train_only"].astype(bool))
+
+
+def fit_calibration(rows: pd.DataFrame, logits: Floats) -> Calibration:
+    """Temperature and shifts that make the logits [n, 5] of left-out rows likeliest: one temperature and three shifts
+    for TARGETS (Guo et al. 2017), slope and shift for the intent (Platt 1999). Sources weigh the same."""
+    known = measured(rows)
+    truth = rows["label"][known].map(LABELS.index).to_numpy()
+    weights = source_weights(rows["source"][known])
+    scale, *shifts = minimize(_target_loss, [1, 0, 0, 0], (logits[known][:, :-1], truth, weights)).x
+    asked = ((rows["role"] == EXTRACTION) & rows["has_template"].astype(bool)).to_numpy()
+    honest = (rows["role"] == BENIGN).to_numpy() | rows["organic"].to_numpy(bool)
+    told = asked | honest
+    balance = np.where(asked[told], 1 / max(asked.sum(), 1), 1 / max(honest.sum(), 1))
+    slope, shift = minimize(_intent_loss, [1, 0], (logits[told, -1], asked[told], balance)).x
+    return Calibration((scale,) * len(LABELS) + (float(slope),), (*shifts, 0.0, float(shift)))
+
+
+def _target_loss(line: Floats, logits: Floats, truth: NDArray[np.int64], weights: Floats) -> float:
+    scores = logits * line[0] + np.append(line[1:], 0)
+    scores = scores - scores.max(axis=1, keepdims=True)
+    likelihoods = scores[np.arange(len(truth)), truth] - np.log(np.exp(scores).sum(axis=1))
+    return float(-np.average(likelihoods, weights=weights))
+
+
+def _intent_loss(line: Floats, logits: Floats, truth: Bools, weights: Floats) -> float:
+    scores = np.where(truth, 1, -1) * (logits * line[0] + line[1])
+    return float(np.average(np.logaddexp(0, -scores), weights=weights))
+
+
+def choose_thresholds(rows: pd.DataFrame, probabilities: NDArray[np.float32]) -> Floats:
+    """Least probability to name each capability: best macro-F1 on left-out sources, weighted equally, less the price of
+    false alarms on organic prompts, by coordinate ascent."""
+    known, gold = measured(rows), _gold(rows)
+    truth = rows["label"][known].map(LABELS.index).to_numpy()
+    weights = source_weights(rows["source"][known])
+    innocent = gold & ~rows["gold"].isin(CAPABILITIES[1:]).to_numpy()
+
+    def worth(thresholds: NDArray[np.float32]) -> float:
+        alarms = (
+            np.isin(decide_capability(probabilities[innocent], thresholds), (1, 2)).mean() if innocent.any() else 0.0
+        )
+        quality = macro_f1(truth, decide_capability(probabilities[known], thresholds), weights)
+        return quality - ALARM_PRICE * max(float(alarms) - MOST_FALSE_ALARMS, 0.0)
+
+    best = np.full(len(CAPABILITIES), 0.4, np.float32)
+    for column in [*range(len(CAPABILITIES))] * 2:
+        candidates = [np.where(np.arange(len(best)) == column, t, best).astype(np.float32) for t in THRESHOLDS]
+        best = max(candidates, key=worth)
+    return best.astype(float)
+
+
+def _gold(rows: pd.DataFrame) -> Bools:
+    return np.asarray(rows["gold"].isin(LABELS) & (rows["gold_sure"] == 1))
+
+
+def decide(rows: pd.DataFrame, static: Floats, transformer: Floats) -> Decisions:
+    """Decisions of a bundle from what both tiers said of left-out rows, logits [n, 5] each (NaN where the transformer
+    was not asked)."""
+    calibration = fit_calibration(rows, static)
+    asked = ~np.isnan(transformer[:, 0])
+    second = fit_calibration(rows[asked], transformer[asked]) if asked.any() else UNCALIBRATED
+    thresholds = choose_thresholds(rows, calibrated_probabilities(static.astype(np.float32), calibration))
+    return Decisions(
+        calibration, second, dict(zip(CAPABILITIES, thresholds.tolist(), strict=True)), cascade_margin=CASCADE_MARGIN
+    )
+
+
+# --- baselines
+# ----------------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -39,7 +163,7 @@ class Conduct:
     stratum: str
     source: str
     fold: int
-    means: NDArray[np.float64]
+    means: Floats
     match_rate: float
 
 
@@ -53,21 +177,22 @@ def honest_accounts(rows: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
             yield PEOPLE, ordered.iloc[start : start + PERSON_PROMPTS]
 
 
-def conduct(stratum: str, account: pd.DataFrame, held_out: NDArray[np.float64], matched: NDArray[np.bool_]) -> Conduct:
-    """An account as the evidence sees it: intent once per scaffold, matches once per distinct prompt."""
-    normalised = [normalise_text(text) for text in account["whole"]]
-    scaffolds = pd.Series([scaffold_anchors(text)[0] for text in normalised])
-    first = ~scaffolds.duplicated().to_numpy()
-    p = held_out[account.index][first]
-    targets = np.concatenate([p[:, :-1], 1 - p[:, :-1].max(axis=1, keepdims=True)], axis=1)
-    means = (np.rint(LEVELS * p[:, -1:] * targets) / LEVELS).mean(axis=0)
+def conduct(stratum: str, account: pd.DataFrame) -> Conduct:
+    """An account as the evidence sees it: intent once per scaffold of what nothing matched, matches once per distinct
+    prompt. Columns read: `text`, `p_*`, `exclusive`, `explained`."""
+    normalised = [normalise_text(text) for text in account["text"]]
+    open_ended = ~(account["exclusive"] | account["explained"]).to_numpy(bool)
+    first = open_ended & ~pd.Series([scaffold_anchors(text)[0] for text in normalised]).duplicated().to_numpy()
+    p = account[[f"p_{name}" for name in CAPABILITIES]].to_numpy(float)[first]
+    targets = np.concatenate([p, 1 - p.max(axis=1, keepdims=True, initial=0)], axis=1)
+    levels = np.rint(LEVELS * account["p_extraction"].to_numpy(float)[first][:, None] * targets) / LEVELS
     distinct = ~pd.Series(normalised).duplicated().to_numpy()
     return Conduct(
         stratum=stratum,
         source=str(account["source"].iloc[0]),
         fold=int(account["fold"].iloc[0]),
-        means=means,
-        match_rate=float(matched[account.index][distinct].mean()),
+        means=levels.mean(axis=0) if first.any() else np.zeros(len(LABELS)),
+        match_rate=float(account["exclusive"].to_numpy(bool)[distinct].mean()),
     )
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
-from training.assemble import assemble
+from training.assemble import assemble, default_recipe
 from training.evaluate import evaluate as run_evaluation
 from training.prepare import prepare
 
@@ -14,17 +15,23 @@ WORK = Path(".training")
 """Where stages leave what need not be computed twice; safe to delete."""
 
 
-def train(data: Path, out: Path, seed: int) -> None:
-    """Train a bundle from the folder `data` and put it in `out`."""
+def train(data: Path, out: Path, seed: int, encoder: str | None = None) -> None:
+    """Train a bundle from the folder `data` and put it in `out`; with `encoder`, a sentence transformer to tune, the
+    transformer tier is part of it."""
     log = _clock()
     log("reading")
-    manifest = assemble(prepare(data, seed), data, out, WORK, seed, log)
+    recipe = default_recipe(seed)
+    recipe = recipe if encoder is None else replace(recipe, transformer=encoder)
+    manifest = assemble(prepare(data, seed), data, out, WORK, recipe, encoder is not None, log)
     log(f"bundle {manifest.bundle_id} is in {out}")
 
 
-def evaluate(data: Path, seed: int = 0) -> None:
-    """Print the report card."""
-    print(run_evaluation(prepare(data, seed), WORK, seed, _clock()))
+def evaluate(data: Path, out: Path, groups: int, seed: int) -> None:
+    """Print the report card and leave it in `out`, with the findings that a training can use."""
+    log = _clock()
+    out.mkdir(parents=True, exist_ok=True)
+    run_evaluation(prepare(data, seed), default_recipe(seed), groups, WORK, out, log)
+    log(f"the report card is in {out}")
 
 
 def _clock() -> Callable[[str], None]:

@@ -1,10 +1,10 @@
-"""Third stage: the static encoder, distilled from a sentence transformer.
+"""Where the student's table starts: distilled from a sentence transformer before it is tuned.
 
     texts + teacher -> a table of token rows whose sum points where the teacher's embedding points
 
-Measured on sources left out (`probewatch evaluate`): labels alone teach a bag of tokens its sources; the teacher's
-geometry, no label seen, is what carries over. So no label enters here, and the heads are linear. Expect a cosine of
-0.88 to the teacher on unseen texts.
+Part of the fourth stage. No label enters here, so what is learnt holds for any topic: a student that starts from the
+spelling of tokens alone names 0.05 macro-F1 less on sources left out. Expect a cosine of 0.88 to the teacher on unseen
+texts.
 """
 
 from __future__ import annotations

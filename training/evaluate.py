@@ -1,208 +1,271 @@
 """The report card: what the product says of sources, families and applications that were left out of everything it
 learnt.
 
-For each fold, tokenizer, encoder, lexicon, heads, thresholds and signatures are built again without the fold, and the
-fold's rows go through the product's own labeler. Known families are measured by one more build, which leaves out
-payloads instead of families. Half an hour to an hour on two cores. Sources weigh the same; so do families, and
-applications.
+    rows -> for every group of folds: a build without it, labels of its rows -> decisions, contenders -> card, findings
+
+Left out are whole sources and their near-duplicates, and of the families that stay one bucket of payloads, so that
+known families are measured on unseen payloads by the same builds. Calibration and thresholds of a group are fitted on
+what was said of the other groups. Groups are kept in the work folder as they are done, so a stopped evaluation goes on.
 """
 
 from __future__ import annotations
 
+import platform
 import tempfile
-from collections.abc import Callable
-from dataclasses import dataclass
+import time
+from collections.abc import Iterator
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
-from sklearn.metrics import f1_score
 
+from classifier.bundle import Decisions
+from classifier.heads import LOGITS, UNCALIBRATED, calibrated_probabilities
+from classifier.labeler import MATCH_CERTAINTY, Labeler, decide_capability, undecided
 from classifier.pipeline import load_labeler
-from classifier.types import CAPABILITIES, EVENT_SCHEMA, TARGETS
-from training.assemble import build_models, lessons
-from training.heads import capability_rows, macro_f1
-from training.prepare import BENIGN, EXTRACTION, FOLDS, LABELS, payload_buckets, source_weights
+from classifier.types import CAPABILITIES, EVENT_SCHEMA, TARGETS, Tier
+from training.assemble import Log, Models, Recipe, build_models, geometry
+from training.baselines import baseline_labels
+from training.calibrate import Findings, calibrate, conduct, decide, honest_accounts, measured, save_findings
+from training.card import write_card
+from training.card_types import CardFacts, Contender
+from training.heads import macro_f1
+from training.lessons import intents
+from training.prepare import BENIGN, EXTRACTION, FOLDS, LABELS, PROMPT, payload_buckets, source_weights
 
 PAYLOAD_BUCKETS = 5
-OPERATING_POINTS = (
-    ("loose", 0.01, 0.05),
-    ("strict", 0.001, 0.01),
-)  # false positives on organic prompts, on applications
-LEAST_SOURCE_ROWS = 100
-RESAMPLES = 1000
+MOST_READ = {PROMPT: 1300, EXTRACTION: 40, BENIGN: 15}  # rows of a part that the transformer is asked about
+CASCADE_MARGINS = (0.3, 0.6, 0.9)
+RAW = Decisions(UNCALIBRATED, UNCALIBRATED, dict.fromkeys(CAPABILITIES, 0.4), 0.0)
+STATIC = [f"static_{i}" for i in range(LOGITS)]
+TRANSFORMER = [f"transformer_{i}" for i in range(LOGITS)]
+BLOCK = 4096
 
 Floats = NDArray[np.float64]
-Embeddings = NDArray[np.float32]
 Bools = NDArray[np.bool_]
-Log = Callable[[str], None]
 
 
-@dataclass(frozen=True)
-class Recall:
-    """Share of extraction found at an operating point, families weighted equally, with a bootstrap interval over
-    families."""
+def evaluate(rows: pd.DataFrame, recipe: Recipe, groups: int, work: Path, folder: Path, log: Log) -> None:
+    """Write `CARD.md`, `card.html` and `findings.json` into `folder`."""
+    started = time.monotonic()
+    labels = pd.concat([_kept(rows, recipe, groups, group, work, log) for group in range(groups)], ignore_index=True)
+    log("decisions, baselines to compare with, card")
+    said = said_of_left_out(labels, groups)
+    findings = find(labels, said)
+    save_findings(findings, folder / "findings.json")
+    facts = CardFacts(
+        title="Report card",
+        command=f"probewatch evaluate --data DIR --groups {groups}",
+        seed=recipe.seed,
+        seconds=time.monotonic() - started,
+        machine=f"{platform.machine()}, {torch_threads()} cores",
+        notes=_notes(groups, labels),
+    )
+    write_card(
+        [*contenders(labels, said), *baseline_contenders(labels)], facts, folder / "CARD.md", folder / "card.html"
+    )
 
-    point: str
-    mean: float
-    low: float
-    high: float
-    by_family: pd.Series
+
+def _notes(groups: int, labels: pd.DataFrame) -> tuple[str, ...]:
+    return (
+        f"{FOLDS} folds were left out in {groups} groups; {int((~labels['known']).sum())} rows were judged by builds"
+        " without their source and its near-duplicates.",
+        "Thresholds and calibration of a group were fitted on what was said of the other groups.",
+        "The transformer was run in bfloat16; parity of its int8 graph is a test.",
+    )
 
 
-def evaluate(rows: pd.DataFrame, work: Path, seed: int, log: Log) -> str:
-    """The card, as Markdown."""
-    taught = lessons(rows, work)
-    labels = left_out_labels(rows, taught, seed, log)
-    known, known_rows = known_family_labels(rows, taught, seed, log)
-    parts = [
-        "# Report card",
-        capability_section(labels),
-        gold_section(labels),
-        extraction_section("families left out", recalls(labels)),
-        extraction_section("known families, unseen payloads", recalls(known)),
-        f"Known families: {known_rows} rows of unseen payloads.",
+def torch_threads() -> int:
+    """Cores that the builds used."""
+    import torch
+
+    return int(torch.get_num_threads())
+
+
+# --- what is said of rows left out
+# ---------------------------------------------------------------------------------------------
+
+
+def _kept(rows: pd.DataFrame, recipe: Recipe, groups: int, group: int, work: Path, log: Log) -> pd.DataFrame:
+    """The labels of a group, from the work folder if they are there."""
+    texts = sha256("\0".join([*rows["text"], *rows["lesson"], repr(recipe)]).encode("utf-8", "replace")).hexdigest()[
+        :12
     ]
-    return "\n\n".join(parts)
+    path = work / f"left-out-{texts}-{group}-of-{groups}.parquet"
+    if not path.is_file():
+        log(f"group {group + 1} of {groups}")
+        work.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(".partial")
+        left_out(rows, geometry(rows, work), recipe, groups, group, log).to_parquet(partial)
+        partial.rename(path)
+    return pd.read_parquet(path)
 
 
-def left_out_labels(rows: pd.DataFrame, taught: Embeddings, seed: int, log: Log) -> pd.DataFrame:
-    """Every row that counts, with what a build without its fold says of it."""
+def left_out(
+    rows: pd.DataFrame, embedded: NDArray[np.float32], recipe: Recipe, groups: int, group: int, log: Log
+) -> pd.DataFrame:
+    """The rows of a group of folds (`known` False) and the unseen payloads of known families (`known` True), with what
+    a build without them says: logits of both tiers, matches, and what the fusion makes of the intent."""
     folds = rows["fold"].to_numpy()
-    tested = rows["learn"].to_numpy()
-    labelled = []
-    for fold in range(FOLDS):
-        log(f"fold {fold + 1} of {FOLDS}")
-        labelled.append(label_without(rows, taught, folds == fold, tested & (folds == fold), seed))
-    return pd.concat(labelled, ignore_index=True)
-
-
-def known_family_labels(rows: pd.DataFrame, taught: Embeddings, seed: int, log: Log) -> tuple[pd.DataFrame, int]:
-    """The same for one bucket of payloads of every family that has a template, and the honest sources of one fold."""
-    log("known families")
-    extraction = ((rows["role"] == EXTRACTION) & rows["has_template"]).to_numpy()
-    unseen = extraction & (payload_buckets(rows, PAYLOAD_BUCKETS) == 0)
-    honest = ((rows["role"] != EXTRACTION) & (rows["fold"] == 0)).to_numpy()
-    labelled = label_without(rows, taught, unseen | honest, (unseen | honest) & rows["learn"].to_numpy(), seed)
-    return labelled, int((unseen & rows["learn"].to_numpy()).sum())
-
-
-def label_without(rows: pd.DataFrame, taught: Embeddings, left_out: Bools, tested: Bools, seed: int) -> pd.DataFrame:
-    """Rows `tested`, with the labels of a build from all rows but `left_out`."""
+    out = (folds >= 0) & (folds % groups == group)
+    kin = rows["lineage"].isin(set(rows["lineage"][out])).to_numpy()
+    extraction = ((rows["role"] == EXTRACTION) & rows["has_template"].astype(bool)).to_numpy()
+    known = extraction & ~out & (payload_buckets(rows, PAYLOAD_BUCKETS) == 0)
+    tested = rows["learn"].to_numpy(bool) & (out | known)
+    learnt = ~(out | kin | known)
     with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        models = build_models(rows[~left_out].reset_index(drop=True), taught[~left_out], folder, seed, lambda _: None)
-        labeler = load_labeler(folder, models.thresholds)
-    test = rows[tested].reset_index(drop=True)
-    columns = ["capability", *(f"p_{name}" for name in CAPABILITIES), "p_extraction", "template_family", "benign_app"]
-    labels = labeler.label(_events(test)).labels.select(columns).to_pandas()
-    return pd.concat([test, labels], axis=1)
+        models = build_models(rows[learnt].reset_index(drop=True), embedded[learnt], Path(temporary), recipe, log)
+        labeler = load_labeler(Path(temporary), RAW)
+    log("labels of what was left out")
+    test = rows[tested].assign(known=known[tested], group=group, length=rows["text"][tested].str.len())
+    test = test.reset_index(drop=True)
+    said = [_static_says(labeler, test["text"]), _transformer_says(models, test)]
+    said.append(_baselines_say(rows, embedded, learnt & rows["learn"].to_numpy(bool), tested, log))
+    return pd.concat([test.drop(columns="whole"), *said], axis=1)
 
 
-def _events(rows: pd.DataFrame) -> pa.RecordBatch:
-    n = len(rows)
+def _static_says(labeler: Labeler, texts: pd.Series) -> pd.DataFrame:
+    """Logits of the heads, and what the fusion makes of them."""
+    blocks = [texts.iloc[start : start + BLOCK].tolist() for start in range(0, len(texts), BLOCK)]
+    logits = np.concatenate([to_logits(labeler.read(block).probabilities) for block in blocks])
+    labels = labeler.label(_events(texts)).labels
+    tiers = {signature.facts.family: signature.facts.tier for signature in labeler.templates.signatures}
+    families, apps = labels["template_family"].to_pylist(), labels["benign_app"].to_pylist()
+    fused = labels["p_extraction"].to_numpy()
+    facts = {
+        "exclusive": [tiers.get(family) is Tier.EXCLUSIVE for family in families],
+        "matched": [family is not None for family in families],
+        "explained": [app is not None and p == 0 for app, p in zip(apps, fused, strict=True)],
+        "fused": fused,
+    }
+    return pd.DataFrame(facts | dict(zip(STATIC, logits.T, strict=True)))
+
+
+def to_logits(probabilities: NDArray[np.float32]) -> Floats:
+    """Logits [n, LOGITS] that `calibrated_probabilities` would turn into these, uncalibrated."""
+    p = probabilities.astype(float)
+    shares = np.column_stack([p[:, :-1], 1 - p[:, :-1].sum(axis=1)]).clip(1e-7, 1)
+    return np.column_stack([np.log(shares), logit(p[:, -1])])
+
+
+def logit(p: Floats) -> Floats:
+    """log(p / (1 - p)), within +-16."""
+    bounded = np.clip(p, 1e-7, 1 - 1e-7)
+    return np.asarray(np.log(bounded) - np.log1p(-bounded))
+
+
+def _transformer_says(models: Models, rows: pd.DataFrame) -> pd.DataFrame:
+    """Logits of the transformer, NaN for rows that it is not asked about: the first few of every part suffice."""
+    rank = rows.groupby(["role", "part"]).cumcount().to_numpy()
+    asked = np.flatnonzero(rank < rows["role"].map(MOST_READ).to_numpy())
+    logits = np.full((len(rows), LOGITS), np.nan)
+    logits[asked] = models.transformer.read(rows["text"].iloc[asked].tolist()).logits
+    return pd.DataFrame(logits, columns=TRANSFORMER)
+
+
+def _baselines_say(
+    rows: pd.DataFrame, embedded: NDArray[np.float32], learnt: Bools, tested: Bools, log: Log
+) -> pd.DataFrame:
+    log("baselines to compare with")
+    subset = rows[learnt].reset_index(drop=True)
+    return baseline_labels(
+        subset, intents(subset), rows[tested].reset_index(drop=True), embedded[learnt], embedded[tested]
+    )
+
+
+def _events(texts: pd.Series) -> pa.RecordBatch:
+    n = len(texts)
     columns = [
         pa.array([str(i) for i in range(n)]),
         pa.array(["evaluation"] * n),
         pa.array(np.arange(n), pa.int64()).cast(EVENT_SCHEMA.field("timestamp").type),
         pa.nulls(n, pa.string()),
-        pa.array(rows["text"], pa.string()),
+        pa.array(texts, pa.string()),
     ]
     return pa.RecordBatch.from_arrays(columns, schema=EVENT_SCHEMA)
 
 
-# --- sections
-# -----------------------------------------------------------------------------------------------------------
+# --- decisions, and who is compared
+# ------------------------------------------------------------------------------------------
 
 
-def capability_section(labels: pd.DataFrame) -> str:
-    """Macro-F1 over sources, by label, and the recall of every source with enough rows."""
-    rows = labels[capability_rows(labels) & ~labels["train_only"]].reset_index(drop=True)
-    truth, named = rows["label"].map(LABELS.index).to_numpy(), rows["capability"].map(TARGETS.index).to_numpy()
-    weights = source_weights(rows["source"])
-    low, high = _source_interval(rows["source"], truth, named)
-    each = f1_score(truth, named, average=None, labels=range(len(LABELS)), sample_weight=weights)
-    lines = [
-        f"## Capability, {rows['source'].nunique()} sources left out, {len(rows)} prompts",
-        f"macro-F1 {macro_f1(truth, named, weights):.3f} (95 % interval over sources {low:.3f} to {high:.3f})",
-        ", ".join(f"{label} {value:.3f}" for label, value in zip(LABELS, each, strict=True)),
-        _source_table(rows),
-    ]
-    return "\n\n".join(lines)
+Said = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]
+"""Probabilities [n, 4] of the static tier and of the transformer (NaN where it was not asked), and thresholds [n,
+3]."""
 
 
-def _source_interval(sources: pd.Series, truth: NDArray[np.int64], named: NDArray[np.int64]) -> tuple[float, float]:
-    """Bootstrap over sources, each a weighted confusion matrix."""
-    codes, names = pd.factorize(sources)
-    confusion = np.zeros((len(names), len(LABELS), len(LABELS)))
-    np.add.at(confusion, (codes, truth, named), 1)
-    confusion /= confusion.sum(axis=(1, 2), keepdims=True)
-    rng = np.random.default_rng(0)
-    drawn = confusion[rng.integers(len(names), size=(RESAMPLES, len(names)))].sum(axis=1)
-    right = np.diagonal(drawn, axis1=1, axis2=2)
-    f1 = 2 * right / np.maximum(drawn.sum(axis=1) + drawn.sum(axis=2), 1e-12)
-    low, high = np.quantile(f1.mean(axis=1), (0.025, 0.975))
-    return float(low), float(high)
+def said_of_left_out(labels: pd.DataFrame, groups: int) -> Said:
+    """Every row by the decisions of the other groups."""
+    static, transformer = labels[STATIC].to_numpy(float), labels[TRANSFORMER].to_numpy(float)
+    p_static, p_transformer = (np.zeros((len(labels), LOGITS - 1), np.float32) for _ in range(2))
+    thresholds = np.zeros((len(labels), len(CAPABILITIES)), np.float32)
+    unseen = ~labels["known"].to_numpy(bool)
+    for group in range(groups):
+        of_group = (labels["group"] == group).to_numpy()
+        others = unseen & ~of_group if groups > 1 else unseen
+        decisions = decide(labels[others], static[others], transformer[others])
+        p_static[of_group] = calibrated_probabilities(static[of_group].astype(np.float32), decisions.static)
+        told = transformer[of_group].astype(np.float32)
+        p_transformer[of_group] = calibrated_probabilities(told, decisions.transformer)
+        thresholds[of_group] = [decisions.thresholds[name] for name in CAPABILITIES]
+    return p_static, p_transformer, thresholds
 
 
-def _source_table(rows: pd.DataFrame) -> str:
-    found = (
-        rows.assign(right=rows["label"] == rows["capability"]).groupby(["label", "part"])["right"].agg(["size", "mean"])
+def contenders(labels: pd.DataFrame, said: Said) -> Iterator[Contender]:
+    """The static tier, the transformer, and cascades of both."""
+    static, transformer, thresholds = said
+    asked = ~np.isnan(transformer[:, 0])
+    yield _contender("static", labels, static, thresholds)
+    yield _contender("transformer", labels[asked], transformer[asked], thresholds[asked])
+    for margin in (*CASCADE_MARGINS, 2.0):
+        rows = undecided(static[asked], margin)[:, None]
+        p = np.where(rows, (static[asked] + transformer[asked]) / 2, static[asked])
+        name = f"cascade {margin}, {rows.mean():.0%} asked" if margin <= 1 else "both tiers averaged"
+        yield _contender(name, labels[asked], p, thresholds[asked])
+
+
+def _contender(name: str, labels: pd.DataFrame, p: NDArray[np.float32], thresholds: NDArray[np.float32]) -> Contender:
+    table = labels.assign(
+        capability=[TARGETS[i] for i in decide_capability(p, thresholds)],
+        **{f"p_{capability}": p[:, i].astype(float) for i, capability in enumerate(CAPABILITIES)},
+        p_extraction=_fused(labels, p[:, -1]),
     )
-    found = found[found["size"] >= LEAST_SOURCE_ROWS].sort_values("mean").reset_index()
-    lines = [
-        f"| {r.label} | {r.part} | {r.size_} | {r.mean:.2f} |"
-        for r in found.rename(columns={"size": "size_"}).itertuples()
-    ]
-    return "\n".join(["| label | data set | n | recall |", "|---|---|---|---|", *lines])
+    known = table["known"] | (table["role"] != EXTRACTION)
+    return Contender(name, table[~table["known"]], table[known], microseconds=None)
 
 
-def gold_section(labels: pd.DataFrame) -> str:
-    """On hand-labelled organic rows whose reader was sure: coding F1, and agentic or planning named where it is
-    neither."""
-    gold = labels[labels["gold"].isin(LABELS) & (labels["gold_sure"] == 1)]
-    coding = f1_score(gold["gold"] == "coding", gold["capability"] == "coding")
-    rare = ["agentic_reasoning", "long_horizon_planning"]
-    honest = gold[~gold["gold"].isin(rare)]
-    alarms = honest["capability"].isin(rare).mean()
-    figures = f"n {len(gold)}: coding F1 {coding:.3f}, false agentic and planning alarms {alarms:.3f}"
-    return f"## Hand-labelled organic prompts\n\n{figures}"
+def _fused(labels: pd.DataFrame, p: NDArray[np.float32]) -> Floats:
+    """Extraction probability as the labeler gives it: certain for exclusive matches, none for what is explained."""
+    certain = np.where(labels["exclusive"], np.maximum(p, MATCH_CERTAINTY), p)
+    return np.where(labels["explained"], 0.0, certain)
 
 
-def extraction_section(title: str, found: list[Recall]) -> str:
-    lines = [f"## Extraction, {title}"]
-    lines += [
-        f"{r.point}: recall {r.mean:.3f} ({r.low:.3f} to {r.high:.3f}), {len(r.by_family)} families" for r in found
-    ]
-    worst = found[0].by_family.sort_values()
-    lines.append("by family, loose: " + ", ".join(f"{name} {value:.2f}" for name, value in worst.items()))
-    return "\n\n".join(lines)
-
-
-def recalls(labels: pd.DataFrame) -> list[Recall]:
-    """Recall at each operating point, its threshold set on honest rows of the same table."""
-    scores = labels["p_extraction"].to_numpy(float)
-    organic, benign = labels["organic"].to_numpy(), (labels["role"] == BENIGN).to_numpy()
-    positive = ((labels["role"] == EXTRACTION) & labels["has_template"]).to_numpy()
-    found = []
-    for point, on_organic, on_benign in OPERATING_POINTS:
-        thresholds = (
-            upper_quantile(scores[organic], np.ones(organic.sum()), on_organic),
-            upper_quantile(scores[benign], source_weights(labels["part"][benign]), on_benign),
+def baseline_contenders(labels: pd.DataFrame) -> Iterator[Contender]:
+    """What was said by models that anyone would try first."""
+    for name in sorted({column.split(":")[0] for column in labels.columns if ":" in column}):
+        p = labels[[f"{name}:{i}" for i in range(len(LABELS))]].to_numpy(float)
+        asked = ~np.isnan(p[:, 0])
+        table = labels[asked].assign(
+            capability=[LABELS[i] for i in p[asked].argmax(axis=1)],
+            **{f"p_{capability}": p[asked, i] for i, capability in enumerate(CAPABILITIES)},
+            p_extraction=labels[f"{name}:intent"][asked].to_numpy(float),
         )
-        family = pd.Series(scores[positive] > max(thresholds)).groupby(labels["part"][positive].to_numpy()).mean()
-        drawn = family.to_numpy()[np.random.default_rng(0).integers(len(family), size=(RESAMPLES, len(family)))].mean(
-            axis=1
-        )
-        low, high = np.quantile(drawn, (0.025, 0.975))
-        found.append(Recall(point, float(family.mean()), float(low), float(high), family))
-    return found
+        known = table[table["known"] | (table["role"] != EXTRACTION)] if table["p_extraction"].notna().all() else None
+        yield Contender(name, table[~table["known"]], known, microseconds=None, baseline=True)
 
 
-def upper_quantile(values: Floats, weights: Floats, share: float) -> float:
-    """Least value that at most `share` of the weight lies above."""
-    order = np.argsort(-values)
-    above = np.cumsum(weights[order]) / weights.sum()
-    return float(values[order][np.searchsorted(above, share, side="right")])
+def find(labels: pd.DataFrame, said: Said) -> Findings:
+    """Decisions and baselines of the next bundle."""
+    unseen = labels[~labels["known"]].reset_index(drop=True)
+    decisions = decide(unseen, unseen[STATIC].to_numpy(float), unseen[TRANSFORMER].to_numpy(float))
+    static, _, thresholds = said
+    table = _contender("static", labels, static, thresholds).labels
+    baselines, strata = calibrate([conduct(name, account) for name, account in honest_accounts(table)])
+    known = measured(table)
+    truth = table["label"][known].map(LABELS.index).to_numpy()
+    named = table["capability"][known].map(LABELS.index).to_numpy()
+    quality = macro_f1(truth, named, source_weights(table["source"][known]))
+    return Findings(decisions, baselines, strata, {"capability_macro_f1_sources_left_out": round(quality, 4)})

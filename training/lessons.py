@@ -12,12 +12,16 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from training.prepare import BENIGN, EVERY_BUILD, EXTRACTION, LABELS, PROMPT
+from training.prepare import BENIGN, EVERY_BUILD, EXTRACTION, LABELS, PROMPT, source_weights
 from training.tune import UNKNOWN, Lesson
 from training.written import filled_wordings
 
 CAPABILITY_SHARES = dict(zip(LABELS, (0.175, 0.175, 0.14, 0.21), strict=True))
 INTENT_SHARES = {"families": 0.08, "wordings": 0.07, "applications": 0.08, "benign wordings": 0.04, "organic": 0.03}
+INTENT_WEIGHTS = {
+    **{"families": 1.0, "wordings": 1.0},
+    **{"organic": 0.5, "prompts": 0.15, "applications": 0.5, "benign wordings": 0.4},
+}
 PART_POWER = 0.4  # a part of n rows is drawn n^0.4 as often as one of a single row
 WRITTEN_WEIGHT = 1.5  # what was written for training is many voices, and holds the labels best
 COPIES = 10  # prompts made of every wording
@@ -78,3 +82,14 @@ def _draws(rows: pd.DataFrame, strata: Mapping[str, Bools], shares: Mapping[str,
         weights *= np.where(parts.str.startswith("written_"), WRITTEN_WEIGHT, 1.0)
         draws[chosen] = shares[name] * weights / max(weights.sum(), 1e-12)
     return np.asarray(draws / draws.sum())
+
+
+def intent_weights(rows: pd.DataFrame) -> Floats:
+    """Weights for learning the intent of words: kinds of texts by INTENT_WEIGHTS, within each every source the same."""
+    strata, weights = _strata(rows), np.zeros(len(rows))
+    organic = (rows["role"] == PROMPT).to_numpy() & rows["organic"].to_numpy(bool)
+    strata |= {"organic": organic, "prompts": (rows["role"] == PROMPT).to_numpy() & ~organic}
+    for name, share in INTENT_WEIGHTS.items():
+        chosen = strata[name]
+        weights[chosen] = share * source_weights(rows["source"][chosen]) / max(chosen.sum(), 1)
+    return np.asarray(weights * len(rows) / weights.sum())

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from classifier.encoder import VIEWS, TokenBatch, view_bounds
-from training.tune import INTENT, UNKNOWN, Lesson, Told
+from training.tune import INTENT, Lesson, Told, warm_up_and_decay
 
 EPOCH_ROWS = 45_000  # rows drawn an epoch
 EPOCHS = 6
@@ -32,9 +32,6 @@ TOKEN_DROPOUT = 0.2
 GEOMETRY_WEIGHT = (
     1.0  # of the loss that turns embeddings to the teacher's: what template vectors and new topics rest on
 )
-INTENT_WEIGHT = 1.0
-TEACHER_SHARE = 0.5  # of what is taught of an intent that is known
-OUTPUTS = INTENT + 1
 MOST_TOKENS = 512  # of a text, while learning
 
 Floats = NDArray[np.float32]
@@ -42,8 +39,8 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Imitation:
-    """What is taught of n texts: the teacher's `embeddings` [n, d], what to say, `targets` [n, 5] (probabilities of
-    LABELS, which add up to one, and of intent), and how often each text is drawn, `draws` [n], adding up to one."""
+    """What is taught of n texts: the teacher's `embeddings` [n, d], what to say, `targets` [n, 4] (probabilities of
+    LABELS), and how often each text is drawn, `draws` [n], adding up to one."""
 
     embeddings: Floats
     targets: Floats
@@ -51,17 +48,13 @@ class Imitation:
 
 
 def imitation(told: Told, lesson: Lesson) -> Imitation:
-    """What to learn from a teacher's words: its capabilities as they are, which are milder than labels of sources, and
-    its intents averaged with what is known."""
-    named = torch.softmax(torch.from_numpy(told.logits[:, :INTENT]), dim=1).numpy()
-    meant = 1 / (1 + np.exp(-told.logits[:, INTENT]))
-    known = lesson.intent != UNKNOWN
-    meant = np.where(known, (1 - TEACHER_SHARE) * lesson.intent + TEACHER_SHARE * meant, meant)
-    return Imitation(told.embeddings, np.column_stack([named, meant]).astype(np.float32), lesson.draws)
+    """What to learn from a teacher's words: its capabilities as they are, which are milder than labels of sources."""
+    targets = torch.softmax(torch.from_numpy(told.logits[:, :INTENT]), dim=1).numpy()
+    return Imitation(told.embeddings, targets, lesson.draws)
 
 
 class Student(torch.nn.Module):
-    """Logits [n, 5] = layers(views) + lexicon, as `labeler.head_features` and the ONNX heads compute them."""
+    """Logits [n, 4] = layers(views) + lexicon, as `labeler.head_features` and the ONNX heads compute them."""
 
     def __init__(self, table: Floats, lexicon_features: int, teacher_dimensions: int) -> None:
         super().__init__()
@@ -69,15 +62,15 @@ class Student(torch.nn.Module):
         self.scale = dimensions**0.5
         self.table = torch.nn.EmbeddingBag.from_pretrained(torch.from_numpy(table), freeze=False, mode="sum")
         self.lexicon = torch.nn.EmbeddingBag.from_pretrained(
-            torch.zeros(lexicon_features, OUTPUTS), freeze=False, mode="sum"
+            torch.zeros(lexicon_features, INTENT), freeze=False, mode="sum"
         )
         self.first = torch.nn.Linear(len(VIEWS) * dimensions, HIDDEN)
-        self.second = torch.nn.Linear(HIDDEN, OUTPUTS)
+        self.second = torch.nn.Linear(HIDDEN, INTENT)
         self.to_teacher = torch.nn.Linear(dimensions, teacher_dimensions)
         self.dropout = torch.nn.Dropout(DROPOUT)
 
     def forward(self, tokens: TokenBatch, counts: csr_matrix) -> tuple[torch.Tensor, torch.Tensor]:
-        """(logits [n, 5], embedding in the teacher's space [n, e])."""
+        """(logits [n, 4], embedding in the teacher's space [n, e])."""
         views = [self._embed(tokens, start, end) for start, end in view_bounds(tokens)]
         features = self.dropout(torch.cat(views, dim=1) * self.scale)
         hidden = self.dropout(torch.relu(self.first(features)))
@@ -108,8 +101,7 @@ def imitate(tokens: TokenBatch, counts: csr_matrix, taught: Imitation, table: Fl
     ]
     optimiser = torch.optim.AdamW(groups)
     steps = EPOCHS * (EPOCH_ROWS // BATCH)
-    rates = [group["lr"] for group in groups]
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rates, total_steps=steps, pct_start=0.1)
+    schedule = warm_up_and_decay(optimiser, steps)
     for _ in range(steps):
         drawn = rng.choice(len(taught.draws), BATCH, p=taught.draws)
         logits, embeddings = student(thinned(tokens, drawn, rng), counts[drawn])
@@ -118,7 +110,8 @@ def imitate(tokens: TokenBatch, counts: csr_matrix, taught: Imitation, table: Fl
         loss.backward()
         optimiser.step()
         schedule.step()
-    return student.eval()
+    student.eval()
+    return student
 
 
 def imitation_loss(
@@ -126,10 +119,9 @@ def imitation_loss(
 ) -> torch.Tensor:
     """Cross-entropy with the targets (Hinton et al. 2015), plus the cosine distance to the teacher's embeddings."""
     targets = torch.from_numpy(taught.targets[drawn])
-    naming = -(targets[:, :INTENT] * torch.log_softmax(logits[:, :INTENT], dim=1)).sum(dim=1).mean()
-    meaning = torch.nn.functional.binary_cross_entropy_with_logits(logits[:, INTENT], targets[:, INTENT])
+    naming = -(targets * torch.log_softmax(logits, dim=1)).sum(dim=1).mean()
     distance = 1 - torch.nn.functional.cosine_similarity(embeddings, torch.from_numpy(taught.embeddings[drawn]))
-    return naming + INTENT_WEIGHT * meaning + GEOMETRY_WEIGHT * distance.mean()
+    return naming + GEOMETRY_WEIGHT * distance.mean()
 
 
 def thinned(tokens: TokenBatch, chosen: NDArray[np.int64], rng: np.random.Generator) -> TokenBatch:

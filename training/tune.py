@@ -10,6 +10,7 @@ do; its modules up to a normalising one are kept.
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,12 +19,13 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from onnxruntime.quantization import QuantType, quantize_dynamic
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Normalize
 from transformers.utils.logging import disable_progress_bar
 
 from classifier.text import normalise_text
-from classifier.transformer import Pieces
+from classifier.transformer import TRANSFORMER, TRANSFORMER_TOKENIZER, Pieces
 from training.prepare import LABELS
 
 STEPS = 400
@@ -85,11 +87,13 @@ class Tuned(torch.nn.Module):
         features = {"input_ids": input_ids, "attention_mask": attention_mask}
         for module in self.backbone:
             features = module(features)
-        return torch.as_tensor(features["sentence_embedding"])
+        pooled: torch.Tensor = features["sentence_embedding"]
+        return pooled
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
         """Logits [n, 5]."""
-        return torch.as_tensor(self.head(self.dropout(self.embed(input_ids, attention_mask))))
+        logits: torch.Tensor = self.head(self.dropout(self.embed(input_ids, attention_mask)))
+        return logits
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         return self.pieces.encode([normalise_text(text) for text in texts])
@@ -131,10 +135,7 @@ def tune(path: str, texts: Sequence[str], lesson: Lesson, seed: int, log: Log, s
     pieces = model.encode(texts)
     groups = _groups(model)
     optimiser = torch.optim.AdamW(groups, weight_decay=WEIGHT_DECAY)
-    rates = [group["lr"] for group in groups]
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, rates, total_steps=steps, pct_start=WARM_UP, anneal_strategy="linear", cycle_momentum=False
-    )
+    schedule = warm_up_and_decay(optimiser, steps)
     model.train()
     for step, chosen in zip(range(steps), _batches(pieces, lesson.draws, seed), strict=False):
         with torch.autocast("cpu", torch.bfloat16):
@@ -147,7 +148,16 @@ def tune(path: str, texts: Sequence[str], lesson: Lesson, seed: int, log: Log, s
         schedule.step()
         if (step + 1) % 100 == 0:
             log(f"tuned for {step + 1} of {steps} steps")
-    return model.eval()
+    model.eval()
+    return model
+
+
+def warm_up_and_decay(optimiser: torch.optim.Optimizer, steps: int) -> torch.optim.lr_scheduler.LambdaLR:
+    """Rates that rise for the share WARM_UP of all steps, then fall to zero, both in a line."""
+    top = max(WARM_UP * steps, 1)
+    return torch.optim.lr_scheduler.LambdaLR(
+        optimiser, lambda step: min((step + 1) / top, (steps - step) / max(steps - top, 1))
+    )
 
 
 def lesson_loss(logits: torch.Tensor, lesson: Lesson, chosen: Ints) -> torch.Tensor:
@@ -161,6 +171,27 @@ def lesson_loss(logits: torch.Tensor, lesson: Lesson, chosen: Ints) -> torch.Ten
         logits[known, INTENT], intent[known].float(), reduction="sum"
     )
     return torch.as_tensor((named + meant) / len(chosen))
+
+
+def export(model: Tuned, folder: Path) -> None:
+    """Write `encoder.onnx`, int8 with pooling and head inside, and its tokenizer."""
+    model.tokenizer.save(str(folder / TRANSFORMER_TOKENIZER))
+    example = padded(model.encode(["one text", "and another, somewhat longer"]))
+    names = ["input_ids", "attention_mask"]
+    with TemporaryDirectory() as temporary, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what the tracing exporter says of itself
+        plain = Path(temporary) / "plain.onnx"
+        torch.onnx.export(
+            model.eval(),
+            example,
+            str(plain),
+            dynamo=False,
+            opset_version=18,
+            input_names=names,
+            output_names=["logits"],
+            dynamic_axes={name: {0: "n", 1: "pieces"} for name in names} | {"logits": {0: "n"}},
+        )
+        quantize_dynamic(plain, folder / TRANSFORMER, weight_type=QuantType.QInt8)
 
 
 def _groups(model: Tuned) -> list[dict[str, object]]:
