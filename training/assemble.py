@@ -50,7 +50,7 @@ from training.tokenizer import train_tokenizer
 
 WRITTEN_SAMPLES = 150  # prompts made of each family whose text is ours
 LEAST_APP_ROWS = 5
-MOST_READ = {PROMPT: 1300, EXTRACTION: 60, BENIGN: 15}  # rows of a part that the teacher reads aloud to the student
+MOST_READ = {PROMPT: 600, EXTRACTION: 40, BENIGN: 10}  # rows of a part that the teacher reads aloud to the student
 MOST_CHARS = 8000
 LIBRARIES = ("faiss-cpu", "numpy", "onnx", "sentence-transformers", "tokenizers", "torch")
 DATA_FILES = ("prompts.parquet", "extraction_traffic.parquet", "benign_apps.parquet")

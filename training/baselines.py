@@ -51,7 +51,7 @@ def _columns(name: str, p: Floats, asked: NDArray[np.bool_]) -> dict[str, Floats
 
 
 def _tfidf(learnt: pd.DataFrame, intents: NDArray[np.int64], tested: pd.DataFrame) -> dict[str, Floats]:
-    vectoriser = TfidfVectorizer(ngram_range=(1, 2), min_df=3, sublinear_tf=True, max_features=200_000)
+    vectoriser = TfidfVectorizer(ngram_range=(1, 2), min_df=3, sublinear_tf=True, max_features=100_000)
     features = vectoriser.fit_transform(_texts(learnt))
     unseen = vectoriser.transform(_texts(tested))
     known, told = np.flatnonzero(learnt["lesson"] != ""), np.flatnonzero(intents >= 0)

@@ -27,7 +27,7 @@ from classifier.encoder import TokenBatch, Tokenizer
 DIMENSIONS = 256
 TEACHER_TOKENS = 64  # the teacher's cost grows with length; a head of 64 word pieces says what a text is about
 TAUGHT_CHARS = 400  # about as much text as TEACHER_TOKENS
-EPOCHS = 6
+EPOCHS = 4
 BATCH = 512
 LEARNING_RATE = 3e-3
 TOKEN_DROPOUT = 0.1

@@ -37,7 +37,7 @@ from training.lessons import intents
 from training.prepare import BENIGN, EXTRACTION, FOLDS, LABELS, PROMPT, payload_buckets, source_weights
 
 PAYLOAD_BUCKETS = 5
-MOST_READ = {PROMPT: 1300, EXTRACTION: 40, BENIGN: 15}  # rows of a part that the transformer is asked about
+MOST_READ = {PROMPT: 400, EXTRACTION: 25, BENIGN: 8}  # rows of a part that the transformer is asked about
 CASCADE_MARGINS = (0.3, 0.6, 0.9)
 RAW = Decisions(UNCALIBRATED, UNCALIBRATED, dict.fromkeys(CAPABILITIES, 0.4), 0.0)
 STATIC = [f"static_{i}" for i in range(LOGITS)]
@@ -64,9 +64,9 @@ def evaluate(rows: pd.DataFrame, recipe: Recipe, groups: int, work: Path, folder
         machine=f"{platform.machine()}, {torch_threads()} cores",
         notes=_notes(groups, labels),
     )
-    write_card(
-        [*contenders(labels, said), *baseline_contenders(labels)], facts, folder / "CARD.md", folder / "card.html"
-    )
+    card = folder / "CARD.md"
+    write_card([*contenders(labels, said), *baseline_contenders(labels)], facts, card, folder / "card.html")
+    print(card.read_text(encoding="utf-8"))
 
 
 def _notes(groups: int, labels: pd.DataFrame) -> tuple[str, ...]:
@@ -158,9 +158,10 @@ def logit(p: Floats) -> Floats:
 
 
 def _transformer_says(models: Models, rows: pd.DataFrame) -> pd.DataFrame:
-    """Logits of the transformer, NaN for rows that it is not asked about: the first few of every part suffice."""
-    rank = rows.groupby(["role", "part"]).cumcount().to_numpy()
-    asked = np.flatnonzero(rank < rows["role"].map(MOST_READ).to_numpy())
+    """Logits of the transformer, NaN for rows that it is not asked about: the first few of every part, and what was
+    labelled by hand, suffice."""
+    few = (rows.groupby(["role", "part"]).cumcount() < rows["role"].map(MOST_READ)).to_numpy()
+    asked = np.flatnonzero(few | (rows["gold"] != "").to_numpy())
     logits = np.full((len(rows), LOGITS), np.nan)
     logits[asked] = models.transformer.read(rows["text"].iloc[asked].tolist()).logits
     return pd.DataFrame(logits, columns=TRANSFORMER)

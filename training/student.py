@@ -21,7 +21,7 @@ from classifier.encoder import VIEWS, TokenBatch, view_bounds
 from training.tune import INTENT, Lesson, Told, warm_up_and_decay
 
 EPOCH_ROWS = 45_000  # rows drawn an epoch
-EPOCHS = 6
+EPOCHS = 5
 BATCH = 256
 HIDDEN = 128
 TABLE_RATE = 1e-3

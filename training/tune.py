@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -28,7 +29,7 @@ from classifier.text import normalise_text
 from classifier.transformer import TRANSFORMER, TRANSFORMER_TOKENIZER, Pieces
 from training.prepare import LABELS
 
-STEPS = 400
+STEPS = 300
 BATCH = 32
 RATE = 5e-5  # of the top layer; each layer below learns RATE_DECAY as fast
 RATE_DECAY = 0.8
@@ -84,11 +85,7 @@ class Tuned(torch.nn.Module):
 
     def embed(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
         """Pooled embeddings [n, d] of word pieces [n, pieces]."""
-        features = {"input_ids": input_ids, "attention_mask": attention_mask}
-        for module in self.backbone:
-            features = module(features)
-        pooled: torch.Tensor = features["sentence_embedding"]
-        return pooled
+        return pooled(self.backbone, input_ids, attention_mask)
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
         """Logits [n, 5]."""
@@ -103,13 +100,21 @@ class Tuned(torch.nn.Module):
         pieces = self.encode(texts)
         embeddings = np.zeros((len(texts), self.dimensions), np.float32)
         logits = np.zeros((len(texts), len(LABELS) + 1), np.float32)
-        self.eval()
-        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        backbone = deepcopy(self.backbone).to(torch.bfloat16).eval()
+        with torch.no_grad():
             for chosen in by_length(pieces, READ_AT_ONCE):
-                pooled = self.embed(*padded([pieces[i] for i in chosen])).float()
-                embeddings[chosen] = pooled.numpy()
-                logits[chosen] = self.head.float()(pooled).float().numpy()
+                told = pooled(backbone, *padded([pieces[i] for i in chosen])).float()
+                embeddings[chosen], logits[chosen] = told.numpy(), self.head(told).numpy()
         return Told(embeddings, logits)
+
+
+def pooled(backbone: torch.nn.ModuleList, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+    """What the modules of a sentence transformer make of word pieces, [n, d]."""
+    features = {"input_ids": input_ids, "attention_mask": attention_mask}
+    for module in backbone:
+        features = module(features)
+    embeddings: torch.Tensor = features["sentence_embedding"]
+    return embeddings
 
 
 def by_length(pieces: Sequence[Sequence[int]], size: int) -> Iterator[Ints]:
