@@ -217,7 +217,7 @@ def train(
         typer.Option(
             "--encoder",
             metavar="PATH_OR_NAME",
-            help="Add the transformer tier, tuned from this sentence-transformers model: a folder, or a name known here.",
+            help="Add the transformer tier, tuned from this sentence-transformers model: a folder or a name.",
         ),
     ] = None,
     seed: Seed = 0,

@@ -13,7 +13,7 @@ from hypothesis import settings
 settings.register_profile("probewatch", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("probewatch")
 
-TRAINING_MODULES = ("onnx", "pandas", "sentence_transformers", "sklearn", "torch")
+TRAINING_MODULES = ("matplotlib", "onnx", "pandas", "rensa", "sentence_transformers", "sklearn", "torch")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -5,19 +5,34 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from classifier import bundle as module
-from classifier.bundle import BundleFacts, FileEntry, Stratum, data_dir, default_bundle_dir, open_bundle, write_manifest
+from classifier.bundle import (
+    BundleFacts,
+    Decisions,
+    FileEntry,
+    Stratum,
+    data_dir,
+    default_bundle_dir,
+    open_bundle,
+    write_manifest,
+)
 from classifier.errors import BundleError
 from classifier.evidence import Baselines
+from classifier.heads import LOGITS, UNCALIBRATED, Calibration
 
 FACTS = BundleFacts(
-    thresholds={"coding": 0.5, "agentic_reasoning": 0.4, "long_horizon_planning": 0.3},
+    decisions=Decisions(
+        static=Calibration((0.5,) * LOGITS, (0.0, 0.1, 0.2, 0.0, -1.0)),
+        transformer=UNCALIBRATED,
+        thresholds={"coding": 0.5, "agentic_reasoning": 0.4, "long_horizon_planning": 0.3},
+        cascade_margin=0.9,
+    ),
     baselines=Baselines(0.001, (0.02, 0.03, 0.04, 0.05)),
     certification=(Stratum("people", 30_000, 0, 0.0001), Stratum("applications", 236, 0, 0.0127)),
     provenance={"sources": 47, "seed": 0},
@@ -123,7 +138,7 @@ def test_no_folder_no_manifest_no_json(folder: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("version", [2, "1", None])
 def test_another_format_is_refused_before_anything_else_of_it_is_looked_at(folder: Path, version: Any) -> None:
     (folder / "manifest.json").write_text(json.dumps({"format_version": version, "made by": "a later probewatch"}))
-    assert f"its format version is {version!r}, expected 1" in refusal(folder)
+    assert f"its format version is {version!r}, expected 2" in refusal(folder)
 
 
 def test_an_altered_manifest_is_refused(folder: Path) -> None:
@@ -139,8 +154,10 @@ def test_an_altered_manifest_is_refused(folder: Path) -> None:
         {"files": {"tokenizer.json": {"size": 2}}},
         {"files": {"../outside": {"sha256": "0", "size": 1}}},
         {"files": {"/etc/passwd": {"sha256": "0", "size": 1}}},
-        {"thresholds": ["coding"]},
-        {"thresholds": {"coding": "high"}},
+        {"decisions": None},
+        {"decisions": ["coding"]},
+        {"decisions": asdict(FACTS.decisions) | {"thresholds": {"coding": "high"}}},
+        {"decisions": asdict(FACTS.decisions) | {"static": {"scale": [1], "shift": [0]}}},
         {"baselines": {"m1": 0.001, "m2": [0.1, 0.1]}},
         {"baselines": {"m1": 0.0, "m2": [0.1, 0.1, 0.1, 0.1]}},
         {"certification": [{"stratum": "people"}]},

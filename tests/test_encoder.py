@@ -11,6 +11,9 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer as HuggingFaceTokenizer
 
 from classifier.encoder import (
+    HEAD_TOKENS,
+    TAIL_TOKENS,
+    VIEWS,
     WINDOW_TOKENS,
     StaticEncoder,
     TokenBatch,
@@ -43,7 +46,7 @@ def test_a_text_is_encoded_as_if_it_came_alone(texts: list[str]) -> None:
     encoder = models.encoder()
     together = encoder.encode(texts)
     alone = [encoder.encode([text]) for text in texts]
-    assert np.array_equal(together.embeddings, np.concatenate([one.embeddings for one in alone]))
+    assert np.array_equal(together.views, np.concatenate([one.views for one in alone]))
     assert np.array_equal(together.windows, np.concatenate([one.windows for one in alone]))
 
 
@@ -55,6 +58,17 @@ def test_an_embedding_is_the_unit_sum_of_its_rows() -> None:
     assert encoded.embeddings[0] == pytest.approx(expected / np.linalg.norm(expected), abs=1e-6)
     assert not encoded.embeddings[1].any()
     assert np.linalg.norm(encoded.embeddings[2]) == pytest.approx(1, abs=1e-6)
+
+
+def test_views_are_the_whole_its_first_window_its_head_and_its_tail() -> None:
+    encoder, rows = models.encoder(), models.table()
+    encoded = encoder.encode(["plan the trip " * 100, "plan"])
+    ids = encoded.tokens.of(0)
+    assert len(ids) > WINDOW_TOKENS + TAIL_TOKENS
+    for view, part in enumerate((ids, ids[:WINDOW_TOKENS], ids[:HEAD_TOKENS], ids[-TAIL_TOKENS:])):
+        expected = rows[part].sum(axis=0)
+        assert encoded.views[0, view] == pytest.approx(expected / np.linalg.norm(expected), abs=1e-5)
+    assert np.array_equal(encoded.views[1], np.repeat(encoded.views[1, :1], len(VIEWS), axis=0))
 
 
 def test_a_long_text_is_read_whole() -> None:

@@ -26,7 +26,7 @@ def lexicon() -> Lexicon:
     rng = np.random.default_rng(0)
     idf = rng.uniform(1, 5, SIZE).astype(np.float32)
     idf[-1] = 0
-    return Lexicon(rng.normal(size=SIZE).astype(np.float32), idf, VOCAB)
+    return Lexicon(rng.normal(size=(SIZE, 2)).astype(np.float32), idf, VOCAB)
 
 
 def test_counts_by_hand() -> None:
@@ -44,19 +44,19 @@ def test_counts_by_hand() -> None:
 @given(texts)
 def test_a_text_is_scored_as_if_it_came_alone(rows: list[list[int]]) -> None:
     model = lexicon()
-    assert model.scores(tokens(rows)).tolist() == [model.scores(tokens([row]))[0] for row in rows]
+    assert model.scores(tokens(rows)).tolist() == [model.scores(tokens([row]))[0].tolist() for row in rows]
 
 
-def test_one_token_scores_its_weight() -> None:
-    weights, idf = np.zeros(SIZE, np.float32), np.ones(SIZE, np.float32)
-    weights[3], idf[-1] = 0.7, 0
-    assert Lexicon(weights, idf, VOCAB).scores(tokens([[3], [4], []])).tolist() == pytest.approx([0.7, 0, 0])
+def test_one_token_scores_its_weights() -> None:
+    weights, idf = np.zeros((SIZE, 2), np.float32), np.ones(SIZE, np.float32)
+    weights[3], idf[-1] = (0.7, -0.2), 0
+    expected = np.array([[0.7, -0.2], [0, 0], [0, 0]])
+    assert Lexicon(weights, idf, VOCAB).scores(tokens([[3], [4], []])) == pytest.approx(expected)
 
 
 def test_saved_and_loaded(tmp_path: Path) -> None:
-    weights, idf = np.zeros(SIZE), np.ones(SIZE)
+    weights, idf = np.zeros((SIZE, 1)), np.ones(SIZE)
     weights[2] = 0.5
     save_lexicon(weights, idf, tmp_path / "lexicon.safetensors")
-    assert Lexicon.load(tmp_path / "lexicon.safetensors", VOCAB).scores(tokens([[2]])).tolist() == pytest.approx(
-        [0.5 / np.sqrt(2)]
-    )
+    loaded = Lexicon.load(tmp_path / "lexicon.safetensors", VOCAB)
+    assert loaded.scores(tokens([[2]])) == pytest.approx(np.array([[0.5 / np.sqrt(2)]]))

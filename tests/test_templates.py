@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from classifier.encoder import Encoded, TokenBatch, l2_normalise
+from classifier.encoder import VIEWS, Encoded, TokenBatch, l2_normalise
 from classifier.errors import BundleError
 from classifier.induction import Sampled, find_clusters
 from classifier.shingles import SHINGLE_WORDS, Hits, Shingler, ShingleTable, shingle_hashes, tally
@@ -76,7 +76,7 @@ def _encode(*texts: str) -> Encoded:
     table = np.random.default_rng(0).normal(size=(len(VOCABULARY), DIMENSIONS)).astype(np.float32)
     sums = [table[tokens.ids[a:b]].sum(axis=0) for a, b in pairwise(tokens.offsets)]
     rows = l2_normalise(np.array(sums, np.float32).reshape(len(texts), DIMENSIONS))
-    return Encoded(tokens, rows, rows, np.arange(len(texts) + 1))
+    return Encoded(tokens, np.stack([rows] * len(VIEWS), axis=1), rows, np.arange(len(texts) + 1))
 
 
 SHINGLER = Shingler(VOCABULARY)

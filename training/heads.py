@@ -68,10 +68,10 @@ def save_student(student: Student, intent: Line, idf: Floats, folder: Path) -> N
     save_table(student.table.weight.detach().numpy(), folder / TABLE)
     lexicon = np.column_stack([student.lexicon.weight.detach().numpy().astype(float), intent.weights])
     save_lexicon(lexicon, idf, folder / LEXICON)
-    export(student, intent.bias, folder / CLASSIFIER)
+    export(student, intent, folder / CLASSIFIER)
 
 
-def export(student: Student, intent_bias: float, path: Path) -> None:
+def export(student: Student, intent: Line, path: Path) -> None:
     """Write the layers as an ONNX graph over `labeler.head_features`: f32 [n, d + LOGITS] -> `logits` f32 [n, LOGITS].
 
     Spelt out, since the lexicon's scores pass by the layers and are added to what comes of them. The intent is the
@@ -82,7 +82,7 @@ def export(student: Student, intent_bias: float, path: Path) -> None:
         "first": np.concatenate([first, np.zeros((LOGITS, first.shape[1]))]),
         "first_bias": student.first.bias.detach().numpy(),
         "second": np.column_stack([second, np.zeros(len(second))]),
-        "second_bias": np.append(student.second.bias.detach().numpy(), intent_bias),
+        "second_bias": np.append(student.second.bias.detach().numpy(), intent.bias),
         "passing": np.concatenate([np.zeros((len(first), LOGITS)), np.eye(LOGITS)]),
     }
     graph = helper.make_graph(
