@@ -239,13 +239,16 @@ def evaluate(
         int,
         typer.Option("--groups", min=2, max=8, help="Leave the eight folds out in so many groups; fewer is faster."),
     ] = 8,
+    first: Annotated[
+        int, typer.Option("--first", min=2, max=8, help="Stop after so many groups: a rougher card, sooner.")
+    ] = 8,
     seed: Seed = 0,
 ) -> None:
     """Print the report card: quality on sources that were left out of training. Needs the training extra."""
     with _training_extra():
         from training.cli import evaluate as run_evaluation
 
-        run_evaluation(data, out, groups, seed)
+        run_evaluation(data, out, groups, first, seed)
 
 
 @app.callback(invoke_without_command=True)

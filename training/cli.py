@@ -10,6 +10,7 @@ from pathlib import Path
 from classifier.errors import InputError
 from training.assemble import assemble, default_recipe
 from training.encoder import TEACHER_PACKAGE, packaged_teacher
+from training.evaluate import Groups
 from training.evaluate import evaluate as run_evaluation
 from training.prepare import prepare
 
@@ -36,16 +37,16 @@ def find_model(name: str) -> str:
     if Path(name).is_dir():
         return name
     raise InputError(
-        f"--encoder {name}: is neither a folder here nor {TEACHER_PACKAGE}; nothing is downloaded, so give the folder of"
-        " a sentence-transformers model."
+        f"--encoder {name}: is neither a folder here nor {TEACHER_PACKAGE}; nothing is downloaded, so give the folder"
+        " of a sentence-transformers model."
     )
 
 
-def evaluate(data: Path, out: Path, groups: int, seed: int) -> None:
+def evaluate(data: Path, out: Path, groups: int, first: int, seed: int) -> None:
     """Print the report card and leave it in `out`, with the findings that a training can use."""
     log = _clock()
     out.mkdir(parents=True, exist_ok=True)
-    run_evaluation(prepare(data, seed), default_recipe(seed), groups, WORK, out, log)
+    run_evaluation(prepare(data, seed), default_recipe(seed), Groups(groups, min(first, groups)), WORK, out, log)
     log(f"the report card is in {out}")
 
 

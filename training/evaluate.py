@@ -14,6 +14,7 @@ import platform
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
@@ -48,17 +49,26 @@ Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
 
-def evaluate(rows: pd.DataFrame, recipe: Recipe, groups: int, work: Path, folder: Path, log: Log) -> None:
+@dataclass(frozen=True)
+class Groups:
+    """The folds are left out in `count` groups, of which the `first` few are measured."""
+
+    count: int
+    first: int
+
+
+def evaluate(rows: pd.DataFrame, recipe: Recipe, groups: Groups, work: Path, folder: Path, log: Log) -> None:
     """Write `CARD.md`, `card.html` and `findings.json` into `folder`."""
     started = time.monotonic()
-    labels = pd.concat([_kept(rows, recipe, groups, group, work, log) for group in range(groups)], ignore_index=True)
+    parts = [_kept(rows, recipe, groups.count, group, work, log) for group in range(groups.first)]
+    labels = pd.concat(parts, ignore_index=True)
     log("decisions, baselines to compare with, card")
-    said = said_of_left_out(labels, groups)
+    said = said_of_left_out(labels)
     findings = find(labels, said)
     save_findings(findings, folder / "findings.json")
     facts = CardFacts(
         title="Report card",
-        command=f"probewatch evaluate --data DIR --groups {groups}",
+        command=f"probewatch evaluate --data DIR --groups {groups.count} --first {groups.first}",
         seed=recipe.seed,
         seconds=time.monotonic() - started,
         machine=f"{platform.machine()}, {torch_threads()} cores",
@@ -69,10 +79,10 @@ def evaluate(rows: pd.DataFrame, recipe: Recipe, groups: int, work: Path, folder
     print(card.read_text(encoding="utf-8"))
 
 
-def _notes(groups: int, labels: pd.DataFrame) -> tuple[str, ...]:
+def _notes(groups: Groups, labels: pd.DataFrame) -> tuple[str, ...]:
     return (
-        f"{FOLDS} folds were left out in {groups} groups; {int((~labels['known']).sum())} rows were judged by builds"
-        " without their source and its near-duplicates.",
+        f"{FOLDS} folds were left out in {groups.count} groups, of which {groups.first} were measured:"
+        f" {int((~labels['known']).sum())} rows were judged by builds without their source and its near-duplicates.",
         "Thresholds and calibration of a group were fitted on what was said of the other groups.",
         "The transformer was run in bfloat16; parity of its int8 graph is a test.",
     )
@@ -113,7 +123,9 @@ def left_out(
     out = (folds >= 0) & (folds % groups == group)
     kin = rows["lineage"].isin(set(rows["lineage"][out])).to_numpy()
     extraction = ((rows["role"] == EXTRACTION) & rows["has_template"].astype(bool)).to_numpy()
-    known = extraction & ~out & (payload_buckets(rows, PAYLOAD_BUCKETS) == 0)
+    known = extraction.copy()
+    known[extraction] = payload_buckets(rows[extraction].reset_index(drop=True), PAYLOAD_BUCKETS) == 0
+    known &= ~out
     tested = rows["learn"].to_numpy(bool) & (out | known)
     learnt = ~(out | kin | known)
     with tempfile.TemporaryDirectory() as temporary:
@@ -198,15 +210,15 @@ Said = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]
 3]."""
 
 
-def said_of_left_out(labels: pd.DataFrame, groups: int) -> Said:
+def said_of_left_out(labels: pd.DataFrame) -> Said:
     """Every row by the decisions of the other groups."""
     static, transformer = labels[STATIC].to_numpy(float), labels[TRANSFORMER].to_numpy(float)
     p_static, p_transformer = (np.zeros((len(labels), LOGITS - 1), np.float32) for _ in range(2))
     thresholds = np.zeros((len(labels), len(CAPABILITIES)), np.float32)
     unseen = ~labels["known"].to_numpy(bool)
-    for group in range(groups):
+    for group in labels["group"].unique():
         of_group = (labels["group"] == group).to_numpy()
-        others = unseen & ~of_group if groups > 1 else unseen
+        others = unseen & ~of_group
         decisions = decide(labels[others], static[others], transformer[others])
         p_static[of_group] = calibrated_probabilities(static[of_group].astype(np.float32), decisions.static)
         told = transformer[of_group].astype(np.float32)
