@@ -24,6 +24,7 @@ INTENT_WEIGHTS = {
 }
 PART_POWER = 0.4  # a part of n rows is drawn n^0.4 as often as one of a single row
 WRITTEN_WEIGHT = 1.5  # what was written for training is many voices, and holds the labels best
+ORGANIC_WEIGHT = 2.0  # what people really ask of a chat model is most of what will be labelled
 COPIES = 10  # prompts made of every wording
 
 Floats = NDArray[np.float64]
@@ -80,16 +81,17 @@ def _draws(rows: pd.DataFrame, strata: Mapping[str, Bools], shares: Mapping[str,
         parts = rows["part"][chosen]
         weights = parts.map(parts.value_counts()).to_numpy(float) ** (PART_POWER - 1)
         weights *= np.where(parts.str.startswith("written_"), WRITTEN_WEIGHT, 1.0)
+        weights *= np.where(rows["organic"][chosen].astype(bool), ORGANIC_WEIGHT, 1.0)
         draws[chosen] = shares[name] * weights / max(weights.sum(), 1e-12)
     return np.asarray(draws / draws.sum())
 
 
 def intent_weights(rows: pd.DataFrame) -> Floats:
     """Weights for learning the intent of words: kinds of texts by INTENT_WEIGHTS, within each every source the same."""
-    strata, weights = _strata(rows), np.zeros(len(rows))
+    strata, weights, known = _strata(rows), np.zeros(len(rows)), intents(rows) != UNKNOWN
     organic = (rows["role"] == PROMPT).to_numpy() & rows["organic"].to_numpy(bool)
     strata |= {"organic": organic, "prompts": (rows["role"] == PROMPT).to_numpy() & ~organic}
     for name, share in INTENT_WEIGHTS.items():
-        chosen = strata[name]
+        chosen = strata[name] & known
         weights[chosen] = share * source_weights(rows["source"][chosen]) / max(chosen.sum(), 1)
     return np.asarray(weights * len(rows) / weights.sum())

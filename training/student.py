@@ -124,11 +124,17 @@ def imitation_loss(
     return naming + GEOMETRY_WEIGHT * distance.mean()
 
 
+def ends(ids: NDArray[np.int32]) -> NDArray[np.int32]:
+    """The first and the last tokens of a text that is longer than MOST_TOKENS."""
+    half = MOST_TOKENS // 2
+    return ids if len(ids) <= MOST_TOKENS else np.concatenate([ids[:half], ids[-half:]])
+
+
 def thinned(tokens: TokenBatch, chosen: NDArray[np.int64], rng: np.random.Generator) -> TokenBatch:
-    """Texts `chosen`, each cut to MOST_TOKENS and without a random TOKEN_DROPOUT of its tokens (one at least is
-    kept)."""
+    """Texts `chosen`, each cut in the middle to MOST_TOKENS and without a random TOKEN_DROPOUT of its tokens (one at
+    least is kept)."""
     kept = []
-    for ids in (tokens.of(int(text))[:MOST_TOKENS] for text in chosen):
+    for ids in (ends(tokens.of(int(text))) for text in chosen):
         some = ids[rng.random(len(ids)) >= TOKEN_DROPOUT]
         kept.append(some if len(some) else ids[:1])
     return TokenBatch(np.concatenate(kept), np.cumsum([0, *map(len, kept)]))
