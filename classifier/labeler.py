@@ -98,6 +98,11 @@ def decide_capability(probabilities: Floats, thresholds: Floats) -> Ints:
     return np.where(named.max(axis=1) >= 0, named.argmax(axis=1), len(CAPABILITIES))
 
 
+def averaged(static: Floats, transformer: Floats, margin: float) -> Floats:
+    """Probabilities [n, 4] of the cascade: both tiers count alike where the static one is undecided."""
+    return np.where(undecided(static, margin)[:, None], (static + transformer) / 2, static)
+
+
 @dataclass(frozen=True)
 class Cascade:
     """The transformer tier, asked where the static tier is undecided; its word and the static tier's then count
@@ -276,10 +281,10 @@ class Labeler:
 def _second_opinion(probabilities: Floats, normalised: Sequence[str], cascade: Cascade) -> Floats:
     """Probabilities, those of undecided rows averaged with what the transformer says."""
     rows = np.flatnonzero(undecided(probabilities, cascade.margin))
-    told = cascade.transformer.logits([normalised[row] for row in rows.tolist()])
-    averaged = probabilities.copy()
-    averaged[rows] = (probabilities[rows] + calibrated_probabilities(told, cascade.calibration)) / 2
-    return averaged
+    told = probabilities.copy()
+    logits = cascade.transformer.logits([normalised[row] for row in rows.tolist()])
+    told[rows] = calibrated_probabilities(logits, cascade.calibration)
+    return averaged(probabilities, told, cascade.margin)
 
 
 def _unit_rows(

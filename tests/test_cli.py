@@ -38,8 +38,8 @@ COMMANDS = {
     ("bundle",): ["show", "verify"],
     ("bundle", "show"): ["DIR", "--json"],
     ("bundle", "verify"): ["DIR", "--json"],
-    ("train",): ["--data", "--out", "--seed"],
-    ("evaluate",): ["--data", "--seed"],
+    ("train",): ["--data", "--out", "--encoder", "--seed"],
+    ("evaluate",): ["--data", "--out", "--groups", "--first", "--seed"],
 }
 
 

@@ -28,6 +28,7 @@ from classifier.pipeline import TABLE, TOKENIZER
 from classifier.shingles import Shingler
 from classifier.templates import TemplateIndex
 from classifier.text import normalise_text
+from classifier.transformer import TRANSFORMER
 from classifier.types import Tier
 from training import tune
 from training.calibrate import load_findings
@@ -53,7 +54,7 @@ WRITTEN_SAMPLES = 150  # prompts made of each family whose text is ours
 LEAST_APP_ROWS = 5
 MOST_READ = {PROMPT: 600, EXTRACTION: 40, BENIGN: 10}  # rows of a part that the teacher reads aloud to the student
 MOST_CHARS = 8000
-LIBRARIES = ("faiss-cpu", "numpy", "onnx", "sentence-transformers", "tokenizers", "torch")
+LIBRARIES = ("faiss-cpu", "numpy", "onnx", "scikit-learn", "sentence-transformers", "tokenizers", "torch")
 DATA_FILES = ("prompts.parquet", "extraction_traffic.parquet", "benign_apps.parquet")
 
 TOKEN_PIECES = 16  # word pieces of a token's spelling that the sentence transformer reads
@@ -61,14 +62,6 @@ TOKEN_PIECES = 16  # word pieces of a token's spelling that the sentence transfo
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 Log = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Models:
-    """What `build_models` leaves behind besides files: both encoders."""
-
-    encoder: StaticEncoder
-    transformer: tune.Tuned
 
 
 @dataclass(frozen=True)
@@ -103,7 +96,7 @@ def geometry(rows: pd.DataFrame, work: Path) -> Floats:
     return everything
 
 
-def build_models(rows: pd.DataFrame, embedded: Floats, folder: Path, recipe: Recipe, log: Log) -> Models:
+def build_models(rows: pd.DataFrame, embedded: Floats, folder: Path, recipe: Recipe, log: Log) -> tune.Tuned:
     """Learn both tiers and the signatures from `rows` (index 0..n) and their `geometry`; write the static tier and
     signatures into `folder`."""
     learnt = rows["learn"].to_numpy(bool)
@@ -122,7 +115,7 @@ def build_models(rows: pd.DataFrame, embedded: Floats, folder: Path, recipe: Rec
     encoder = _build_student(lessons, heard, told, table, folder, recipe.seed)
     log("signatures")
     build_index(rows, encoder, recipe.seed).save(folder)
-    return Models(encoder, tuned)
+    return tuned
 
 
 def _read_aloud(lessons: pd.DataFrame, lesson: tune.Lesson) -> Ints:
@@ -194,11 +187,11 @@ def assemble(
         folder = Path(temporary) / "bundle"
         folder.mkdir()
         log("the sentence transformer reads")
-        models = build_models(rows, geometry(rows, work), folder, recipe, log)
+        tuned = build_models(rows, geometry(rows, work), folder, recipe, log)
         if with_transformer:
-            tune.export(models.transformer, folder)
+            tune.export(tuned, folder)
         shutil.copy(data_dir() / "taxonomy.toml", folder / "taxonomy.toml")
-        manifest = _sign(folder, _provenance(rows, data, recipe))
+        manifest = sign(folder, _provenance(rows, data, recipe))
         if out.exists():
             out.rename(Path(temporary) / "replaced")
         folder.rename(out)
@@ -211,9 +204,10 @@ def _provenance(rows: pd.DataFrame, data: Path, recipe: Recipe) -> dict[str, obj
     return {"seed": recipe.seed, "steps": recipe.steps, "data": files | written, "rows": len(rows)}
 
 
-def _sign(folder: Path, provenance: dict[str, object]) -> Manifest:
-    """Write the manifest over the files in `folder`, with the findings of the last evaluation."""
-    findings = load_findings()
+def sign(folder: Path, provenance: dict[str, object]) -> Manifest:
+    """Write the manifest over the files in `folder`, with the findings of an evaluation of its tiers."""
+    found = load_findings()
+    findings = found.cascade if (folder / TRANSFORMER).exists() else found.static
     facts = BundleFacts(
         decisions=findings.decisions,
         baselines=findings.baselines,

@@ -2,9 +2,9 @@
 
     labels of rows that no model learnt from -> `Findings` -> training/findings.json -> the manifest
 
-The evaluation writes findings, and the next training puts them into its bundle: thresholds, calibration and baselines
-must come from models that never saw the source, and those are what an evaluation builds. All are a few numbers, so
-that findings of one edition of the data serve the next.
+Thresholds, calibration and baselines must come from models that never saw the source, and those are what an evaluation
+builds. So the evaluation writes findings; put where this module looks for them, they go into the bundles trained from
+then on. All are a few numbers, and findings of one edition of the data serve the next.
 
 Honest accounts are applications, and people composed of conversations of one source. Half of the sources set the
 baselines, the other half certify them (DESIGN.md section 6).
@@ -27,7 +27,7 @@ from scipy.stats import beta
 from classifier.bundle import Decisions, Stratum, parse_baselines, parse_decisions
 from classifier.evidence import Baselines
 from classifier.heads import UNCALIBRATED, Calibration, calibrated_probabilities
-from classifier.labeler import decide_capability
+from classifier.labeler import averaged, decide_capability
 from classifier.text import normalise_text, scaffold_anchors
 from classifier.types import CAPABILITIES, LEVELS
 from training.heads import macro_f1
@@ -50,13 +50,21 @@ Bools = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
-class Findings:
-    """What an evaluation found on sources left out."""
+class TierFindings:
+    """What an evaluation found of one tier on sources left out: what a bundle of that tier needs to know."""
 
     decisions: Decisions
     baselines: Baselines
     certification: tuple[Stratum, ...]
     quality: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Findings:
+    """Of the static tier alone, and of the cascade of both tiers."""
+
+    static: TierFindings
+    cascade: TierFindings
 
 
 def save_findings(findings: Findings, path: Path) -> None:
@@ -68,8 +76,12 @@ def save_findings(findings: Findings, path: Path) -> None:
 
 def load_findings(path: Path = FINDINGS) -> Findings:
     """Read what `save_findings` wrote."""
-    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return Findings(
+    content = json.loads(path.read_text(encoding="utf-8"))
+    return Findings(_parse(content["static"]), _parse(content["cascade"]))
+
+
+def _parse(content: Mapping[str, Any]) -> TierFindings:
+    return TierFindings(
         decisions=parse_decisions(content["decisions"]),
         baselines=parse_baselines(content["baselines"]),
         certification=tuple(Stratum(**stratum) for stratum in content["certification"]),
@@ -95,9 +107,11 @@ def fit_calibration(rows: pd.DataFrame, logits: Floats) -> Calibration:
     scale, *shifts = minimize(_target_loss, [1, 0, 0, 0], (logits[known][:, :-1], truth, weights)).x
     asked = ((rows["role"] == EXTRACTION) & rows["has_template"].astype(bool)).to_numpy()
     honest = (rows["role"] == BENIGN).to_numpy() | rows["organic"].to_numpy(bool)
+    balance = np.zeros(len(rows))
+    for kind in (asked, honest):
+        balance[kind] = source_weights(rows["source"][kind]) / max(kind.sum(), 1)
     told = asked | honest
-    balance = np.where(asked[told], 1 / max(asked.sum(), 1), 1 / max(honest.sum(), 1))
-    slope, shift = minimize(_intent_loss, [1, 0], (logits[told, -1], asked[told], balance)).x
+    slope, shift = minimize(_intent_loss, [1, 0], (logits[told, -1], asked[told], balance[told])).x
     return Calibration((scale,) * len(LABELS) + (float(slope),), (*shifts, 0.0, float(shift)))
 
 
@@ -113,7 +127,7 @@ def _intent_loss(line: Floats, logits: Floats, truth: Bools, weights: Floats) ->
     return float(np.average(np.logaddexp(0, -scores), weights=weights))
 
 
-def choose_thresholds(rows: pd.DataFrame, probabilities: NDArray[np.float32]) -> Floats:
+def choose_thresholds(rows: pd.DataFrame, probabilities: NDArray[np.float32]) -> dict[str, float]:
     """Least probability to name each capability: best macro-F1 on left-out sources, weighted equally, less the price of
     false alarms on organic prompts, by coordinate ascent."""
     known, gold = measured(rows), _gold(rows)
@@ -132,22 +146,25 @@ def choose_thresholds(rows: pd.DataFrame, probabilities: NDArray[np.float32]) ->
     for column in [*range(len(CAPABILITIES))] * 2:
         candidates = [np.where(np.arange(len(best)) == column, t, best).astype(np.float32) for t in THRESHOLDS]
         best = max(candidates, key=worth)
-    return best.astype(float)
+    return dict(zip(CAPABILITIES, best.astype(float).tolist(), strict=True))
 
 
 def _gold(rows: pd.DataFrame) -> Bools:
     return np.asarray(rows["gold"].isin(LABELS) & (rows["gold_sure"] == 1))
 
 
-def decide(rows: pd.DataFrame, static: Floats, transformer: Floats) -> Decisions:
-    """Decisions of a bundle from what both tiers said of left-out rows, logits [n, 5] each (NaN where the transformer
-    was not asked)."""
-    calibration = fit_calibration(rows, static)
+def decide(rows: pd.DataFrame, static: Floats, transformer: Floats) -> tuple[Decisions, Decisions]:
+    """Decisions of the static tier and of the cascade from what both said of left-out rows, logits [n, 5] each (NaN
+    where the transformer was not asked)."""
     asked = ~np.isnan(transformer[:, 0])
+    first = fit_calibration(rows, static)
     second = fit_calibration(rows[asked], transformer[asked]) if asked.any() else UNCALIBRATED
-    thresholds = choose_thresholds(rows, calibrated_probabilities(static.astype(np.float32), calibration))
-    return Decisions(
-        calibration, second, dict(zip(CAPABILITIES, thresholds.tolist(), strict=True)), cascade_margin=CASCADE_MARGIN
+    alone = calibrated_probabilities(static.astype(np.float32), first)
+    told = calibrated_probabilities(transformer[asked].astype(np.float32), second)
+    together = averaged(alone[asked], told, CASCADE_MARGIN)
+    return (
+        Decisions(first, second, choose_thresholds(rows, alone), CASCADE_MARGIN),
+        Decisions(first, second, choose_thresholds(rows[asked], together), CASCADE_MARGIN),
     )
 
 
@@ -179,10 +196,12 @@ def honest_accounts(rows: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
 
 def conduct(stratum: str, account: pd.DataFrame) -> Conduct:
     """An account as the evidence sees it: intent once per scaffold of what nothing matched, matches once per distinct
-    prompt. Columns read: `text`, `p_*`, `exclusive`, `explained`."""
+    prompt. Columns read: `text`, `p_*`, `exclusive`, `matched`, `explained`."""
     normalised = [normalise_text(text) for text in account["text"]]
-    open_ended = ~(account["exclusive"] | account["explained"]).to_numpy(bool)
-    first = open_ended & ~pd.Series([scaffold_anchors(text)[0] for text in normalised]).duplicated().to_numpy()
+    open_ended = ~(account["matched"] | account["explained"]).to_numpy(bool)
+    anchors = pd.Series([scaffold_anchors(text)[0] for text in normalised])
+    first = np.zeros(len(account), np.bool_)
+    first[open_ended] = ~anchors[open_ended].duplicated().to_numpy()
     p = account[[f"p_{name}" for name in CAPABILITIES]].to_numpy(float)[first]
     targets = np.concatenate([p, 1 - p.max(axis=1, keepdims=True, initial=0)], axis=1)
     levels = np.rint(LEVELS * account["p_extraction"].to_numpy(float)[first][:, None] * targets) / LEVELS

@@ -23,19 +23,30 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from classifier.bundle import Decisions
+from classifier.bundle import Decisions, data_dir
 from classifier.heads import LOGITS, UNCALIBRATED, calibrated_probabilities
-from classifier.labeler import MATCH_CERTAINTY, Labeler, decide_capability, undecided
+from classifier.labeler import MATCH_CERTAINTY, Labeler, averaged, decide_capability, undecided
 from classifier.pipeline import load_labeler
 from classifier.types import CAPABILITIES, EVENT_SCHEMA, TARGETS, Tier
-from training.assemble import Log, Models, Recipe, build_models, geometry
+from training.assemble import Log, Recipe, build_models, geometry
 from training.baselines import baseline_labels
-from training.calibrate import Findings, calibrate, conduct, decide, honest_accounts, measured, save_findings
+from training.calibrate import (
+    CASCADE_MARGIN,
+    Findings,
+    TierFindings,
+    calibrate,
+    conduct,
+    decide,
+    honest_accounts,
+    measured,
+    save_findings,
+)
 from training.card import write_card
 from training.card_types import CardFacts, Contender
 from training.heads import macro_f1
 from training.lessons import intents
 from training.prepare import BENIGN, EXTRACTION, FOLDS, LABELS, PROMPT, payload_buckets, source_weights
+from training.tune import Tuned
 
 PAYLOAD_BUCKETS = 5
 MOST_READ = {PROMPT: 400, EXTRACTION: 25, BENIGN: 8}  # rows of a part that the transformer is asked about
@@ -101,10 +112,7 @@ def torch_threads() -> int:
 
 def _kept(rows: pd.DataFrame, recipe: Recipe, groups: int, group: int, work: Path, log: Log) -> pd.DataFrame:
     """The labels of a group, from the work folder if they are there."""
-    texts = sha256("\0".join([*rows["text"], *rows["lesson"], repr(recipe)]).encode("utf-8", "replace")).hexdigest()[
-        :12
-    ]
-    path = work / f"left-out-{texts}-{group}-of-{groups}.parquet"
+    path = work / f"left-out-{_inputs(rows, recipe)}-{group}-of-{groups}.parquet"
     if not path.is_file():
         log(f"group {group + 1} of {groups}")
         work.mkdir(parents=True, exist_ok=True)
@@ -112,6 +120,14 @@ def _kept(rows: pd.DataFrame, recipe: Recipe, groups: int, group: int, work: Pat
         left_out(rows, geometry(rows, work), recipe, groups, group, log).to_parquet(partial)
         partial.rename(path)
     return pd.read_parquet(path)
+
+
+def _inputs(rows: pd.DataFrame, recipe: Recipe) -> str:
+    """Names what a group is built from, but for the code: after a change of that, empty the work folder."""
+    columns = sorted(set(rows.columns) - {"whole"})
+    digests = pd.util.hash_pandas_object(rows[columns].astype(str), index=False).to_numpy().tobytes()
+    files = sorted(path for folder in ("written", "templates") for path in (data_dir() / folder).glob("*.*"))
+    return sha256(b"".join([digests, *(path.read_bytes() for path in files), repr(recipe).encode()])).hexdigest()[:12]
 
 
 def left_out(
@@ -125,34 +141,33 @@ def left_out(
     extraction = ((rows["role"] == EXTRACTION) & rows["has_template"].astype(bool)).to_numpy()
     known = extraction.copy()
     known[extraction] = payload_buckets(rows[extraction].reset_index(drop=True), PAYLOAD_BUCKETS) == 0
-    known &= ~out
+    known &= ~(out | kin)
     tested = rows["learn"].to_numpy(bool) & (out | known)
     learnt = ~(out | kin | known)
     with tempfile.TemporaryDirectory() as temporary:
-        models = build_models(rows[learnt].reset_index(drop=True), embedded[learnt], Path(temporary), recipe, log)
+        tuned = build_models(rows[learnt].reset_index(drop=True), embedded[learnt], Path(temporary), recipe, log)
         labeler = load_labeler(Path(temporary), RAW)
     log("labels of what was left out")
     test = rows[tested].assign(known=known[tested], group=group, length=rows["text"][tested].str.len())
     test = test.reset_index(drop=True)
-    said = [_static_says(labeler, test["text"]), _transformer_says(models, test)]
+    said = [_static_says(labeler, test["text"]), _transformer_says(tuned, test, recipe.seed)]
     said.append(_baselines_say(rows, embedded, learnt & rows["learn"].to_numpy(bool), tested, log))
     return pd.concat([test.drop(columns="whole"), *said], axis=1)
 
 
 def _static_says(labeler: Labeler, texts: pd.Series) -> pd.DataFrame:
-    """Logits of the heads, and what the fusion makes of them."""
+    """Logits of the heads (the intent's of what no benign signature excuses), and what was matched."""
     blocks = [texts.iloc[start : start + BLOCK].tolist() for start in range(0, len(texts), BLOCK)]
     logits = np.concatenate([to_logits(labeler.read(block).probabilities) for block in blocks])
     labels = labeler.label(_events(texts)).labels
-    tiers = {signature.facts.family: signature.facts.tier for signature in labeler.templates.signatures}
-    families, apps = labels["template_family"].to_pylist(), labels["benign_app"].to_pylist()
-    fused = labels["p_extraction"].to_numpy()
-    facts = {
-        "exclusive": [tiers.get(family) is Tier.EXCLUSIVE for family in families],
-        "matched": [family is not None for family in families],
-        "explained": [app is not None and p == 0 for app, p in zip(apps, fused, strict=True)],
-        "fused": fused,
-    }
+    tiers = {signature.facts.id: signature.facts.tier for signature in labeler.templates.signatures}
+    templates, apps = labels["template_id"].to_pylist(), labels["benign_app"].to_pylist()
+    fused = labels["p_extraction"].to_numpy().astype(float)
+    exclusive = np.array([tiers.get(template) is Tier.EXCLUSIVE for template in templates])
+    explained = np.array([app is not None for app in apps]) & (fused == 0)
+    logits[:, -1] = np.where(exclusive | explained, logits[:, -1], logit(fused))
+    matched = [template is not None for template in templates]
+    facts = {"exclusive": exclusive, "matched": matched, "explained": explained}
     return pd.DataFrame(facts | dict(zip(STATIC, logits.T, strict=True)))
 
 
@@ -169,13 +184,15 @@ def logit(p: Floats) -> Floats:
     return np.asarray(np.log(bounded) - np.log1p(-bounded))
 
 
-def _transformer_says(models: Models, rows: pd.DataFrame) -> pd.DataFrame:
-    """Logits of the transformer, NaN for rows that it is not asked about: the first few of every part, and what was
-    labelled by hand, suffice."""
-    few = (rows.groupby(["role", "part"]).cumcount() < rows["role"].map(MOST_READ)).to_numpy()
+def _transformer_says(tuned: Tuned, rows: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """Logits of the transformer, NaN for rows that it is not asked about: some of every part, and what was labelled by
+    hand, suffice."""
+    shuffled = rows.iloc[np.random.default_rng(seed).permutation(len(rows))]
+    rank = shuffled.groupby(["role", "part"]).cumcount().reindex(rows.index)
+    few = (rank < rows["role"].map(MOST_READ)).to_numpy()
     asked = np.flatnonzero(few | (rows["gold"] != "").to_numpy())
     logits = np.full((len(rows), LOGITS), np.nan)
-    logits[asked] = models.transformer.read(rows["text"].iloc[asked].tolist()).logits
+    logits[asked] = tuned.read(rows["text"].iloc[asked].tolist()).logits
     return pd.DataFrame(logits, columns=TRANSFORMER)
 
 
@@ -205,39 +222,48 @@ def _events(texts: pd.Series) -> pa.RecordBatch:
 # ------------------------------------------------------------------------------------------
 
 
-Said = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]
-"""Probabilities [n, 4] of the static tier and of the transformer (NaN where it was not asked), and thresholds [n,
-3]."""
+@dataclass(frozen=True)
+class Said:
+    """Of every row, by the decisions of the other groups: probabilities [n, 4] of the static tier and of the
+    transformer (NaN where it was not asked), and thresholds [n, 3] of the static tier and of the cascade."""
+
+    static: NDArray[np.float32]
+    transformer: NDArray[np.float32]
+    static_thresholds: NDArray[np.float32]
+    cascade_thresholds: NDArray[np.float32]
 
 
 def said_of_left_out(labels: pd.DataFrame) -> Said:
-    """Every row by the decisions of the other groups."""
+    """Calibrate and decide each group by what was found on the others."""
     static, transformer = labels[STATIC].to_numpy(float), labels[TRANSFORMER].to_numpy(float)
-    p_static, p_transformer = (np.zeros((len(labels), LOGITS - 1), np.float32) for _ in range(2))
-    thresholds = np.zeros((len(labels), len(CAPABILITIES)), np.float32)
-    unseen = ~labels["known"].to_numpy(bool)
+    n, unseen = len(labels), ~labels["known"].to_numpy(bool)
+    said = Said(*(np.zeros((n, width), np.float32) for width in (4, 4, 3, 3)))
     for group in labels["group"].unique():
         of_group = (labels["group"] == group).to_numpy()
         others = unseen & ~of_group
-        decisions = decide(labels[others], static[others], transformer[others])
-        p_static[of_group] = calibrated_probabilities(static[of_group].astype(np.float32), decisions.static)
+        alone, cascade = decide(labels[others].reset_index(drop=True), static[others], transformer[others])
+        said.static[of_group] = calibrated_probabilities(static[of_group].astype(np.float32), alone.static)
         told = transformer[of_group].astype(np.float32)
-        p_transformer[of_group] = calibrated_probabilities(told, decisions.transformer)
-        thresholds[of_group] = [decisions.thresholds[name] for name in CAPABILITIES]
-    return p_static, p_transformer, thresholds
+        said.transformer[of_group] = calibrated_probabilities(told, cascade.transformer)
+        said.static_thresholds[of_group] = [alone.thresholds[name] for name in CAPABILITIES]
+        said.cascade_thresholds[of_group] = [cascade.thresholds[name] for name in CAPABILITIES]
+    return said
 
 
 def contenders(labels: pd.DataFrame, said: Said) -> Iterator[Contender]:
-    """The static tier, the transformer, and cascades of both."""
-    static, transformer, thresholds = said
-    asked = ~np.isnan(transformer[:, 0])
-    yield _contender("static", labels, static, thresholds)
-    yield _contender("transformer", labels[asked], transformer[asked], thresholds[asked])
-    for margin in (*CASCADE_MARGINS, 2.0):
-        rows = undecided(static[asked], margin)[:, None]
-        p = np.where(rows, (static[asked] + transformer[asked]) / 2, static[asked])
-        name = f"cascade {margin}, {rows.mean():.0%} asked" if margin <= 1 else "both tiers averaged"
-        yield _contender(name, labels[asked], p, thresholds[asked])
+    """The static tier; and on the rows that the transformer was asked about, both tiers and cascades of them."""
+    yield _contender("static", labels, said.static, said.static_thresholds)
+    asked = ~np.isnan(said.transformer[:, 0])
+    rows, static, transformer = labels[asked], said.static[asked], said.transformer[asked]
+    thresholds = said.cascade_thresholds[asked]
+    yield _contender("static, rows of the transformer", rows, static, said.static_thresholds[asked])
+    yield _contender("transformer", rows, transformer, thresholds)
+    for margin in CASCADE_MARGINS:
+        share = undecided(static, margin).mean()
+        yield _contender(
+            f"cascade {margin}, {share:.0%} asked", rows, averaged(static, transformer, margin), thresholds
+        )
+    yield _contender("both tiers averaged", rows, averaged(static, transformer, 2.0), thresholds)
 
 
 def _contender(name: str, labels: pd.DataFrame, p: NDArray[np.float32], thresholds: NDArray[np.float32]) -> Contender:
@@ -271,14 +297,21 @@ def baseline_contenders(labels: pd.DataFrame) -> Iterator[Contender]:
 
 
 def find(labels: pd.DataFrame, said: Said) -> Findings:
-    """Decisions and baselines of the next bundle."""
+    """What the bundles of either tier need to know."""
     unseen = labels[~labels["known"]].reset_index(drop=True)
-    decisions = decide(unseen, unseen[STATIC].to_numpy(float), unseen[TRANSFORMER].to_numpy(float))
-    static, _, thresholds = said
-    table = _contender("static", labels, static, thresholds).labels
+    alone, cascade = decide(unseen, unseen[STATIC].to_numpy(float), unseen[TRANSFORMER].to_numpy(float))
+    asked = ~np.isnan(said.transformer[:, 0])
+    together = averaged(said.static[asked], said.transformer[asked], CASCADE_MARGIN)
+    return Findings(
+        _tier_findings(alone, _contender("static", labels, said.static, said.static_thresholds).labels),
+        _tier_findings(cascade, _contender("cascade", labels[asked], together, said.cascade_thresholds[asked]).labels),
+    )
+
+
+def _tier_findings(decisions: Decisions, table: pd.DataFrame) -> TierFindings:
     baselines, strata = calibrate([conduct(name, account) for name, account in honest_accounts(table)])
     known = measured(table)
     truth = table["label"][known].map(LABELS.index).to_numpy()
     named = table["capability"][known].map(LABELS.index).to_numpy()
     quality = macro_f1(truth, named, source_weights(table["source"][known]))
-    return Findings(decisions, baselines, strata, {"capability_macro_f1_sources_left_out": round(quality, 4)})
+    return TierFindings(decisions, baselines, strata, {"capability_macro_f1_sources_left_out": round(quality, 4)})

@@ -18,7 +18,7 @@ from scipy.sparse.csgraph import connected_components
 from classifier.text import normalise_text
 
 PERMUTATIONS = 128
-BANDS = 16  # 16 bands of 8: half of the pairs at Jaccard 0.7 meet in one
+BANDS = 16  # 16 bands of 8: three in five pairs at Jaccard 0.7 meet in one
 LEAST_AGREEMENT = 0.7  # of the sketch, an unbiased estimate of the Jaccard similarity
 WORDS = 3
 
