@@ -130,7 +130,7 @@ class Labeler:
         hash_key: bytes,
     ) -> None:
         self.encoder, self.templates, self.lexicon, self.heads = encoder, templates, lexicon, heads
-        self._calibration, self._cascade = calibration, cascade
+        self._calibration, self.cascade = calibration, cascade
         self._thresholds, self._hash_key = thresholds, hash_key
         facts = [signature.facts for signature in templates.signatures]
         self._exclusive = np.array([fact.tier is Tier.EXCLUSIVE for fact in facts] + [False])  # index -1: no match
@@ -153,8 +153,8 @@ class Labeler:
         encoded = self.encoder.encode(normalised)
         logits = self.heads.logits(head_features(encoded, self.lexicon.scores(encoded.tokens)))
         probabilities = calibrated_probabilities(logits, self._calibration)
-        if self._cascade is not None:
-            probabilities = _second_opinion(probabilities, normalised, self._cascade)
+        if self.cascade is not None:
+            probabilities = _second_opinion(probabilities, normalised, self.cascade)
         return Reading(texts, normalised, encoded, probabilities)
 
     def _label_block(self, events: pa.RecordBatch) -> tuple[pa.RecordBatch, list[pa.RecordBatch]]:

@@ -12,6 +12,7 @@ import pytest
 
 from classifier.bundle import data_dir, open_bundle
 from classifier.heads import Heads
+from classifier.pipeline import Pipeline
 from tests import models
 
 pytestmark = pytest.mark.training
@@ -153,8 +154,7 @@ def test_the_exported_transformer_says_what_the_tuned_one_says(tmp_path: Path) -
     transformer = Transformer(tmp_path / TRANSFORMER, tmp_path / TRANSFORMER_TOKENIZER)
     said = transformer.logits(texts)
     expected = tuned(*padded(tuned.encode(texts))).detach().numpy()
-    spread = expected.std()
-    assert np.abs(said - expected).max() < 0.25 * spread  # int8
+    assert np.corrcoef(said.ravel(), expected.ravel())[0, 1] > 0.95  # int8
     assert np.array_equal(said[3:5], np.concatenate([transformer.logits(texts[3:4]), transformer.logits(texts[4:5])]))
     assert transformer.logits([]).shape == (0, 5)
 
@@ -216,6 +216,67 @@ def test_a_small_bundle_built_twice_is_the_same(tmp_path: Path) -> None:
         ids.append(manifest.bundle_id)
         assert open_bundle(out).manifest.bundle_id == manifest.bundle_id
     assert ids[0] == ids[1]
+    labeler = Pipeline.load(tmp_path / "one" / "bundle").labeler
+    texts = ["write a parser for this log", "plan nine weeks of training", "another question"]
+    together = labeler.read(texts).probabilities
+    assert together == pytest.approx(np.concatenate([labeler.read([text]).probabilities for text in texts]), abs=1e-6)
+    assert labeler.cascade is not None  # the transformer is part of this bundle
+
+
+def test_conduct_counts_what_the_evidence_counts() -> None:
+    """Intent once a scaffold, of what nothing matched nor explains; matches once a distinct prompt."""
+    import pandas as pd
+
+    from training.calibrate import conduct
+
+    head = (
+        "judge the following answer by the rubric of the quality team and give one mark from one to ten for each part. "
+    )
+    account = pd.DataFrame(
+        {
+            "text": [head + "one", head + "two", "a question of its own", "matched text", "matched text", "explained"],
+            "p_coding": [0.5, 0.9, 1.0, 1.0, 1.0, 1.0],
+            "p_agentic_reasoning": 0.0,
+            "p_long_horizon_planning": 0.0,
+            "p_extraction": [1.0, 1.0, 0.3, 1.0, 1.0, 1.0],
+            "exclusive": [False, False, False, True, True, False],
+            "matched": [False, False, False, True, True, False],
+            "explained": [False, False, False, False, False, True],
+            "source": "s",
+            "fold": 3,
+        }
+    )
+    found = conduct("people", account)
+    # units: the first of the scaffold (.5 -> 4/7, other .5 -> 4/7) and the question of its own (.3 -> 2/7, other 0)
+    assert found.means == pytest.approx([(4 / 7 + 2 / 7) / 2, 0, 0, (4 / 7 + 0) / 2])
+    assert found.match_rate == pytest.approx(1 / 5)
+    assert found.fold == 3
+
+
+def test_thresholds_pay_for_false_alarms() -> None:
+    import pandas as pd
+
+    from training.calibrate import choose_thresholds
+
+    n = 400
+    rows = pd.DataFrame(
+        {"role": "prompt", "label": "agentic_reasoning", "train_only": False, "source": "a", "gold": ""}, index=range(n)
+    )
+    organic = rows.assign(label="", source="b", gold="other")
+    rows, probabilities = pd.concat([rows, organic], ignore_index=True), np.zeros((2 * n, 4), np.float32)
+    probabilities[:n, 1] = np.linspace(0.2, 1, n)
+    probabilities[n:, 1] = np.linspace(0, 0.5, n)
+    found = choose_thresholds(rows.assign(gold_sure=1.0), probabilities)
+    assert 0.45 <= found["agentic_reasoning"] <= 0.55
+
+
+def test_the_tails_of_long_texts_are_learnt() -> None:
+    from training.student import MOST_TOKENS, ends
+
+    ids = np.arange(2 * MOST_TOKENS, dtype=np.int32)
+    assert len(ends(ids)) == MOST_TOKENS
+    assert ends(ids)[[0, -1]].tolist() == [0, 2 * MOST_TOKENS - 1]
+    assert ends(ids[:5]).tolist() == [0, 1, 2, 3, 4]
 
 
 def _write_data(folder: Path) -> None:

@@ -105,4 +105,6 @@ def export(student: Student, intent: Line, path: Path) -> None:
 
 def macro_f1(truth: NDArray[np.int64], predicted: NDArray[np.int64], weights: Floats) -> float:
     """Mean over the four labels of the weighted F1."""
-    return float(f1_score(truth, predicted, average="macro", labels=range(len(LABELS)), sample_weight=weights))
+    return float(
+        f1_score(truth, predicted, average="macro", labels=range(len(LABELS)), sample_weight=weights, zero_division=0)
+    )

@@ -196,7 +196,7 @@ def export(model: Tuned, folder: Path) -> None:
             output_names=["logits"],
             dynamic_axes={name: {0: "n", 1: "pieces"} for name in names} | {"logits": {0: "n"}},
         )
-        quantize_dynamic(plain, folder / TRANSFORMER, weight_type=QuantType.QInt8)
+        quantize_dynamic(plain, folder / TRANSFORMER, weight_type=QuantType.QInt8, per_channel=True)
 
 
 def _groups(model: Tuned) -> list[dict[str, object]]:
