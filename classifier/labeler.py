@@ -184,10 +184,11 @@ class Labeler:
         payload, _ = self._read_outside(reading, spans, matched & (named < 0))
         target = np.where(named >= 0, named, decide_capability(payload, self._thresholds))
         capabilities = outside[:, : len(CAPABILITIES)]
+        other = 1 - capabilities.sum(axis=1)
         return Judgement(
             capability=capability,
             target=target,
-            p_capability=np.concatenate([capabilities, 1 - capabilities.max(axis=1, keepdims=True, initial=0)], axis=1),
+            p_capability=np.concatenate([capabilities, other.clip(0)[:, None]], axis=1),
             p_extraction=np.where(exclusive, np.maximum(extraction, MATCH_CERTAINTY), extraction).astype(np.float32),
             exclusive=exclusive,
             public=matched & ~exclusive,

@@ -203,7 +203,7 @@ def conduct(stratum: str, account: pd.DataFrame) -> Conduct:
     first = np.zeros(len(account), np.bool_)
     first[open_ended] = ~anchors[open_ended].duplicated().to_numpy()
     p = account[[f"p_{name}" for name in CAPABILITIES]].to_numpy(float)[first]
-    targets = np.concatenate([p, 1 - p.max(axis=1, keepdims=True, initial=0)], axis=1)
+    targets = np.column_stack([p, (1 - p.sum(axis=1)).clip(0)])
     levels = np.rint(LEVELS * account["p_extraction"].to_numpy(float)[first][:, None] * targets) / LEVELS
     distinct = ~pd.Series(normalised).duplicated().to_numpy()
     return Conduct(
