@@ -153,9 +153,9 @@ def organic_negatives(labels: pd.DataFrame, capability: str) -> Floats:
 
 
 def margins(rows: pd.DataFrame) -> Floats:
-    """Top less second among the three capabilities' probabilities and one less the greatest of them."""
+    """Top less second among the probabilities of the three capabilities and of `other`, one less their sum."""
     three = rows[[f"p_{c}" for c in CAPABILITIES]].to_numpy(float)
-    four = np.sort(np.column_stack([three, 1 - three.max(axis=1)]), axis=1)
+    four = np.sort(np.column_stack([three, 1 - three.sum(axis=1)]), axis=1)
     return np.asarray(four[:, -1] - four[:, -2])
 
 
