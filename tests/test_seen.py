@@ -36,7 +36,7 @@ def test_it_is_a_set(batches: list[list[str]]) -> None:
 @given(BATCHES)
 def test_equal_halves_are_told_apart(batches: list[list[str]]) -> None:
     def colliding(ids: Sequence[str]) -> tuple[seen.Words, seen.Words]:
-        numbers = [int.from_bytes(item.encode("utf-8", "surrogatepass"), "big") for item in ids]
+        numbers = [int.from_bytes(b"\x01" + item.encode("utf-8", "surrogatepass"), "big") for item in ids]
         return np.array([n % 3 for n in numbers], np.uint64), np.array([hash(n) for n in numbers], np.int64).view(
             np.uint64
         )
