@@ -31,6 +31,8 @@ LEAST_LETTERS = 20
 MATCH_CERTAINTY = np.float32(0.999)
 """`p_extraction` of a verified match of an exclusive family is at least this, so that no prompt is matched and
 thought harmless."""
+MOST_CERTAIN_OPINION = np.float32(0.998)
+"""`p_extraction` of any other prompt is at most this: an opinion does not outweigh a match."""
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
@@ -98,9 +100,12 @@ def decide_capability(probabilities: Floats, thresholds: Floats) -> Ints:
     return np.where(named.max(axis=1) >= 0, named.argmax(axis=1), len(CAPABILITIES))
 
 
-def averaged(static: Floats, transformer: Floats, margin: float) -> Floats:
-    """Probabilities [n, 4] of the cascade: both tiers count alike where the static one is undecided."""
-    return np.where(undecided(static, margin)[:, None], (static + transformer) / 2, static)
+def cascaded(static: Floats, transformer: Floats, margin: float) -> Floats:
+    """Probabilities [n, 4] of the cascade. Where the static tier is undecided, the transformer names the capability,
+    and both count alike for the intent: measured on sources left out, each does better so than the other way."""
+    intent = (static[:, -1:] + transformer[:, -1:]) / 2
+    told = np.concatenate([transformer[:, :-1], intent], axis=1)
+    return np.where(undecided(static, margin)[:, None], told, static)
 
 
 @dataclass(frozen=True)
@@ -111,6 +116,12 @@ class Cascade:
     transformer: Transformer
     calibration: Calibration
     margin: float
+
+
+def fused_extraction(opinion: Floats, exclusive: Bools) -> Floats:
+    """`p_extraction` of prompts, those with a verified match of an exclusive family above all others."""
+    certain = np.maximum(opinion, MATCH_CERTAINTY)
+    return np.where(exclusive, certain, np.minimum(opinion, MOST_CERTAIN_OPINION)).astype(np.float32)
 
 
 class Labeler:
@@ -189,7 +200,7 @@ class Labeler:
             capability=capability,
             target=target,
             p_capability=np.concatenate([capabilities, other.clip(0)[:, None]], axis=1),
-            p_extraction=np.where(exclusive, np.maximum(extraction, MATCH_CERTAINTY), extraction).astype(np.float32),
+            p_extraction=fused_extraction(extraction, exclusive),
             exclusive=exclusive,
             public=matched & ~exclusive,
             explained=explained,
@@ -280,12 +291,12 @@ class Labeler:
 
 
 def _second_opinion(probabilities: Floats, normalised: Sequence[str], cascade: Cascade) -> Floats:
-    """Probabilities, those of undecided rows averaged with what the transformer says."""
+    """Probabilities, those of undecided rows with what the transformer says of them."""
     rows = np.flatnonzero(undecided(probabilities, cascade.margin))
     told = probabilities.copy()
     logits = cascade.transformer.logits([normalised[row] for row in rows.tolist()])
     told[rows] = calibrated_probabilities(logits, cascade.calibration)
-    return averaged(probabilities, told, cascade.margin)
+    return cascaded(probabilities, told, cascade.margin)
 
 
 def _unit_rows(

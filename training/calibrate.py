@@ -27,7 +27,7 @@ from scipy.stats import beta
 from classifier.bundle import Decisions, Stratum, parse_baselines, parse_decisions
 from classifier.evidence import Baselines
 from classifier.heads import UNCALIBRATED, Calibration, calibrated_probabilities
-from classifier.labeler import averaged, decide_capability
+from classifier.labeler import cascaded, decide_capability
 from classifier.text import normalise_text, scaffold_anchors
 from classifier.types import CAPABILITIES, LEVELS
 from training.heads import macro_f1
@@ -161,7 +161,7 @@ def decide(rows: pd.DataFrame, static: Floats, transformer: Floats) -> tuple[Dec
     second = fit_calibration(rows[asked], transformer[asked]) if asked.any() else UNCALIBRATED
     alone = calibrated_probabilities(static.astype(np.float32), first)
     told = calibrated_probabilities(transformer[asked].astype(np.float32), second)
-    together = averaged(alone[asked], told, CASCADE_MARGIN)
+    together = cascaded(alone[asked], told, CASCADE_MARGIN)
     return (
         Decisions(first, second, choose_thresholds(rows, alone), CASCADE_MARGIN),
         Decisions(first, second, choose_thresholds(rows[asked], together), CASCADE_MARGIN),

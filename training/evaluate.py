@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from classifier.bundle import Decisions, data_dir
 from classifier.heads import LOGITS, UNCALIBRATED, calibrated_probabilities
-from classifier.labeler import MATCH_CERTAINTY, Labeler, averaged, decide_capability, undecided
+from classifier.labeler import Labeler, cascaded, decide_capability, fused_extraction, undecided
 from classifier.pipeline import load_labeler
 from classifier.types import CAPABILITIES, EVENT_SCHEMA, TARGETS, Tier
 from training.assemble import Log, Recipe, build_models, geometry
@@ -261,9 +261,9 @@ def contenders(labels: pd.DataFrame, said: Said) -> Iterator[Contender]:
     for margin in CASCADE_MARGINS:
         share = undecided(static, margin).mean()
         yield _contender(
-            f"cascade {margin}, {share:.0%} asked", rows, averaged(static, transformer, margin), thresholds
+            f"cascade {margin}, {share:.0%} asked", rows, cascaded(static, transformer, margin), thresholds
         )
-    yield _contender("both tiers averaged", rows, averaged(static, transformer, 2.0), thresholds)
+    yield _contender("both tiers, always", rows, cascaded(static, transformer, 2.0), thresholds)
 
 
 def _contender(name: str, labels: pd.DataFrame, p: NDArray[np.float32], thresholds: NDArray[np.float32]) -> Contender:
@@ -278,8 +278,8 @@ def _contender(name: str, labels: pd.DataFrame, p: NDArray[np.float32], threshol
 
 def _fused(labels: pd.DataFrame, p: NDArray[np.float32]) -> Floats:
     """Extraction probability as the labeler gives it: certain for exclusive matches, none for what is explained."""
-    certain = np.where(labels["exclusive"], np.maximum(p, MATCH_CERTAINTY), p)
-    return np.where(labels["explained"], 0.0, certain)
+    fused = fused_extraction(p, labels["exclusive"].to_numpy(bool)).astype(float)
+    return np.where(labels["explained"], 0.0, fused)
 
 
 def baseline_contenders(labels: pd.DataFrame) -> Iterator[Contender]:
@@ -301,7 +301,7 @@ def find(labels: pd.DataFrame, said: Said) -> Findings:
     unseen = labels[~labels["known"]].reset_index(drop=True)
     alone, cascade = decide(unseen, unseen[STATIC].to_numpy(float), unseen[TRANSFORMER].to_numpy(float))
     asked = ~np.isnan(said.transformer[:, 0])
-    together = averaged(said.static[asked], said.transformer[asked], CASCADE_MARGIN)
+    together = cascaded(said.static[asked], said.transformer[asked], CASCADE_MARGIN)
     return Findings(
         _tier_findings(alone, _contender("static", labels, said.static, said.static_thresholds).labels),
         _tier_findings(cascade, _contender("cascade", labels[asked], together, said.cascade_thresholds[asked]).labels),
