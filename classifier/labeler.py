@@ -110,8 +110,7 @@ def cascaded(static: Floats, transformer: Floats, margin: float) -> Floats:
 
 @dataclass(frozen=True)
 class Cascade:
-    """The transformer tier, asked where the static tier is undecided; its word and the static tier's then count
-    alike."""
+    """The transformer tier, asked where the static tier is undecided (see `cascaded`)."""
 
     transformer: Transformer
     calibration: Calibration

@@ -201,10 +201,14 @@ def _words() -> list[str]:
     )[:80]
 
 
-def test_a_small_bundle_built_twice_is_the_same(tmp_path: Path) -> None:
+def test_a_small_bundle_built_twice_is_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from training import lessons, student
     from training.assemble import assemble, default_recipe
     from training.prepare import prepare
 
+    monkeypatch.setattr(lessons, "COPIES", 1)
+    monkeypatch.setattr(student, "EPOCHS", 1)
+    monkeypatch.setattr(student, "EPOCH_ROWS", 10 * student.BATCH)
     data = tmp_path / "data"
     _write_data(data)
     ids = []
