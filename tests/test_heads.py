@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from classifier.heads import UNCALIBRATED, Calibration, calibrated_probabilities
-from classifier.labeler import decide_capability, undecided
+from classifier.labeler import cascaded, decide_capability, fused_extraction, undecided
 
 
 def test_probabilities_are_a_softmax_and_a_sigmoid() -> None:
@@ -39,3 +39,19 @@ def test_rows_are_undecided_by_the_margin_of_the_two_most_probable_targets() -> 
 def test_the_most_probable_capability_above_its_threshold_is_named() -> None:
     p = np.array([[0.4, 0.5, 0.1, 0], [0.4, 0.3, 0.1, 0], [0.2, 0.3, 0.1, 0]], np.float32)
     assert decide_capability(p, np.array([0.35, 0.6, 0.9], np.float32)).tolist() == [0, 0, 3]
+
+
+def test_the_cascade_asks_where_the_static_tier_is_undecided() -> None:
+    static = np.array([[0.5, 0.3, 0.1, 0.9], [0.05, 0.05, 0.05, 0.9]], np.float32)
+    transformer = np.array([[0.1, 0.8, 0.0, 0.5], [0.9, 0.0, 0.0, 0.1]], np.float32)
+    assert cascaded(static, transformer, 0.3) == pytest.approx(
+        np.array([[0.1, 0.8, 0.0, 0.7], [0.05, 0.05, 0.05, 0.9]])
+    )
+    assert cascaded(static, transformer, 2.0)[1] == pytest.approx([0.9, 0.0, 0.0, 0.5])
+    assert np.array_equal(cascaded(static, transformer, 0.0), static)
+
+
+def test_no_opinion_outweighs_a_match() -> None:
+    opinion = np.array([0.2, 0.9999, 0.3, 1.0], np.float32)
+    exclusive = np.array([True, True, False, False])
+    assert fused_extraction(opinion, exclusive).tolist() == pytest.approx([0.999, 0.9999, 0.3, 0.998])

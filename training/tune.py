@@ -134,7 +134,7 @@ def padded(pieces: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]
 
 
 def tune(path: str, texts: Sequence[str], lesson: Lesson, seed: int, log: Log, steps: int = STEPS) -> Tuned:
-    """Tune the model at `path` (or of that name, if it is on this machine)."""
+    """Tune the sentence transformer in the folder `path`."""
     torch.manual_seed(seed)
     model = Tuned(path)
     pieces = model.encode(texts)
