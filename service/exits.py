@@ -28,15 +28,23 @@ def run_app(app: typer.Typer, arguments: Sequence[str]) -> int:
     except typer.TyperException as error:
         return _usage(error)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter complains when it flushes
+        _drop_output()
         return 0  # the reader has seen enough, as with `| head`
     except OSError as error:
-        return _fail(_full(error), OutputError.exit_code) if error.errno in _NO_ROOM else _unexpected(error)
+        if error.errno not in _NO_ROOM:
+            return _unexpected(error)
+        _drop_output()
+        return _fail(_full(error), OutputError.exit_code)
     except Exception as error:  # noqa: BLE001 (the edge: nothing below catches what it does not expect)
         return _unexpected(error)
     if code == INTERRUPTED:
         return _fail("Interrupted: what was done is kept; repeat the command to go on.", INTERRUPTED)
     return code if isinstance(code, int) else 0
+
+
+def _drop_output() -> None:
+    """What is left in the buffer goes nowhere, or the interpreter fails once more when it flushes at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _full(error: OSError) -> str:

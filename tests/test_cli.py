@@ -313,7 +313,8 @@ def test_bundle_show_and_verify(capsys: pytest.CaptureFixture[str]) -> None:
     assert facts == {"bundle_id": manifest.bundle_id, "files": len(manifest.files), "intact": True}
 
 
-def test_a_closed_or_full_output_is_no_fault_of_ours() -> None:
+def test_a_closed_or_full_output_is_no_fault_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)  # with it, nothing is left to be flushed at the end
     program = "import sys; from service.cli import main; sys.exit(main())"
     line = f"{sys.executable} -c '{program}' score hello"
     assert subprocess.run(f"{line} >&-", shell=True, cwd=ROOT, check=False).returncode == 0

@@ -66,7 +66,7 @@ Log = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a build can be told: the sentence transformer to tune (a folder or a name known on this machine), steps,
+    """What a build can be told: the sentence transformer to tune (its folder), steps,
     seed."""
 
     transformer: str
