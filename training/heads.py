@@ -24,7 +24,7 @@ from training.prepare import LABELS
 from training.student import Student
 from training.tune import UNKNOWN
 
-INTENT_C = 0.1
+INTENT_C = 0.3
 OPSET = 18
 IR_VERSION = 9
 
@@ -40,10 +40,10 @@ def inverse_document_frequency(counts: csr_matrix) -> Floats:
 
 
 def unit_rows(counts: csr_matrix, idf: Floats) -> csr_matrix:
-    """Rows times idf, scaled to length one: what `Lexicon.scores` weighs."""
-    scaled = counts.multiply(idf).tocsr()
-    norms = np.sqrt(np.asarray(scaled.multiply(scaled).sum(axis=1)).ravel())
-    return csr_matrix(scaled.multiply((1 / np.maximum(norms, 1e-12))[:, None]))
+    """Rows times idf over the root of the sum of idf squared, each as often as counted: what `Lexicon.scores`
+    weighs."""
+    norms = np.sqrt(counts @ (idf * idf))
+    return csr_matrix(counts.multiply(idf).tocsr().multiply((1 / np.maximum(norms, 1e-12))[:, None]))
 
 
 @dataclass(frozen=True)

@@ -112,7 +112,8 @@ def _prompts(data: Path, rng: np.random.Generator) -> pd.DataFrame:
     few = _within(rows, ["dataset", "variant"], MOST_PER_VARIANT, rng) & _within(
         rows, ["source", "label"], MOST_PER_SOURCE, rng
     )
-    return _columns(rows.assign(learn=few | (rows["gold"] != "")))
+    read = rows["text"].map(digest).isin(readings().keys())  # what a reader labelled is worth more than the caps save
+    return _columns(rows.assign(learn=few | read | (rows["gold"] != "")))
 
 
 def _extraction(data: Path, rng: np.random.Generator) -> pd.DataFrame:

@@ -99,7 +99,7 @@ def imitate(tokens: TokenBatch, counts: csr_matrix, taught: Imitation, table: Fl
         {"params": student.lexicon.parameters(), "lr": LEXICON_RATE, "weight_decay": 0.0},
         {"params": layers, "lr": LAYER_RATE, "weight_decay": 1e-2},
     ]
-    optimiser = torch.optim.AdamW(groups)
+    optimiser = torch.optim.AdamW(groups, fused=True)
     steps = EPOCHS * (EPOCH_ROWS // BATCH)
     schedule = warm_up_and_decay(optimiser, steps)
     for _ in range(steps):
