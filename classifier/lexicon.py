@@ -20,7 +20,7 @@ from classifier.encoder import TokenBatch
 PAIR_BITS = 18
 """Token pairs are hashed to 2**PAIR_BITS features."""
 HEAD, TAIL = 256, 128
-"""Tokens of a long text that are looked up: instructions stand at the ends, and what they wrap, of any length, between."""
+"""Tokens of a long text that are looked up: instructions stand at the ends, what they wrap stands between."""
 _MIX = (np.uint64(0x9E3779B97F4A7C15), np.uint64(0xC2B2AE3D27D4EB4F))  # odd 64-bit constants of golden ratio and xxHash
 
 

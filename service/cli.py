@@ -243,13 +243,19 @@ def evaluate(
     first: Annotated[
         int, typer.Option("--first", min=2, max=8, help="Stop after so many groups: a rougher card, sooner.")
     ] = 8,
+    encoder: Annotated[
+        str | None,
+        typer.Option(
+            "--encoder", metavar="PATH_OR_NAME", help="Sentence-transformers model to tune, as given to train."
+        ),
+    ] = None,
     seed: Seed = 0,
 ) -> None:
     """Print the report card: quality on sources that were left out of training. Needs the training extra."""
     with _training_extra():
         from training.cli import evaluate as run_evaluation
 
-        run_evaluation(data, out, groups, first, seed)
+        run_evaluation(data, out, groups, first, seed, encoder)
 
 
 @app.callback(invoke_without_command=True)

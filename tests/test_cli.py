@@ -39,7 +39,7 @@ COMMANDS = {
     ("bundle", "show"): ["DIR", "--json"],
     ("bundle", "verify"): ["DIR", "--json"],
     ("train",): ["--data", "--out", "--encoder", "--seed"],
-    ("evaluate",): ["--data", "--out", "--groups", "--first", "--seed"],
+    ("evaluate",): ["--data", "--out", "--groups", "--first", "--encoder", "--seed"],
 }
 
 

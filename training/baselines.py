@@ -20,6 +20,8 @@ from training.prepare import LABELS, source_weights
 TFIDF, MINILM, NEAREST = "TF-IDF + LR", "MiniLM + LR", "nearest exemplars"
 C = 1.0
 NEIGHBOURS = 10
+SHARES = (0.125, 0.25, 0.5, 1.0)  # of the sources, for the learning curve
+CURVE = "curve:"
 MOST_CHARS = 2000
 
 Floats = NDArray[np.float64]
@@ -37,12 +39,41 @@ def baseline_labels(
     said = _tfidf(learnt, intents, tested)
     known = (learnt["lesson"] != "").to_numpy()
     truth = learnt["lesson"][known].map(LABELS.index).to_numpy()
-    weights = _label_weights(learnt[known])
     asked = (tested["role"] == "prompt").to_numpy()
-    model = LogisticRegression(C=C, max_iter=200).fit(learnt_embeddings[known], truth, sample_weight=weights)
-    said |= _columns(MINILM, model.predict_proba(tested_embeddings), asked)
+    told = _minilm(learnt[known], truth, learnt_embeddings[known], tested_embeddings)
     near = _nearest(learnt_embeddings[known], truth, tested_embeddings)
-    return pd.DataFrame(said | _columns(NEAREST, near, asked))
+    return pd.DataFrame(said | _columns(MINILM, told, asked) | _columns(NEAREST, near, asked))
+
+
+def learning_curve(
+    learnt: pd.DataFrame,
+    tested: pd.DataFrame,
+    learnt_embeddings: NDArray[np.float32],
+    tested_embeddings: NDArray[np.float32],
+    seed: int,
+) -> pd.DataFrame:
+    """What MiniLM + LR names the tested rows (index into LABELS) after learning from a share of the sources: a column
+    `curve:SHARE` for each of SHARES, the smaller shares within the larger."""
+    known = (learnt["lesson"] != "").to_numpy()
+    order = np.random.default_rng(seed).permutation(np.unique(learnt["source"][known]))
+    named = {}
+    for share in SHARES:
+        chosen = known & learnt["source"].isin(set(order[: int(np.ceil(share * len(order)))])).to_numpy()
+        truth = learnt["lesson"][chosen].map(LABELS.index).to_numpy()
+        p = _minilm(learnt[chosen], truth, learnt_embeddings[chosen], tested_embeddings)
+        named[f"{CURVE}{share}"] = np.unique(truth)[p.argmax(axis=1)]
+    return pd.DataFrame(named)
+
+
+def _minilm(
+    learnt: pd.DataFrame,
+    truth: NDArray[np.int64],
+    learnt_embeddings: NDArray[np.float32],
+    tested_embeddings: NDArray[np.float32],
+) -> Floats:
+    model = LogisticRegression(C=C, max_iter=200)
+    model.fit(learnt_embeddings, truth, sample_weight=_label_weights(learnt))
+    return np.asarray(model.predict_proba(tested_embeddings))
 
 
 def _columns(name: str, p: Floats, asked: NDArray[np.bool_]) -> dict[str, Floats]:

@@ -17,7 +17,12 @@ from markupsafe import Markup
 from classifier.errors import OutputError
 from training.card_comparison import comparison_sections
 from training.card_plots import inline
-from training.card_probabilities import abstention_section, calibration_section, ranking_section
+from training.card_probabilities import (
+    abstention_section,
+    calibration_section,
+    conformal_section,
+    ranking_section,
+)
 from training.card_sections import (
     capability_section,
     dataset_section,
@@ -70,6 +75,7 @@ def preface_of(measured: Sequence[Measured], facts: CardFacts) -> list[str]:
 def sections(measured: Sequence[Measured], facts: CardFacts) -> list[Section]:
     """In the card's order: what was aimed at, each measure, all contenders, how the card came about."""
     shown = shown_of(measured)
+    conformal = conformal_section(shown)
     return [
         targets_section(shown, measured),
         capability_section(shown),
@@ -79,6 +85,7 @@ def sections(measured: Sequence[Measured], facts: CardFacts) -> list[Section]:
         calibration_section(shown),
         ranking_section(shown),
         abstention_section(shown),
+        *([conformal] if conformal is not None else []),
         extraction_section(shown),
         *comparison_sections(measured, facts),
     ]

@@ -76,14 +76,14 @@ def cost_section(measured: Sequence[Measured]) -> Section | None:
 
 
 def curve_section(curve: pd.DataFrame) -> Section:
-    """Macro-F1 by the share of the training rows that was learnt from."""
+    """Macro-F1 by the share of the sources that was learnt from."""
     wide = curve.pivot_table(index="share", columns="contender", values="macro_f1", sort=True)
     rows = [
-        (percent(float(at), 0), *(number(float(value)) for value in row))
+        (percent(float(at)), *(number(float(value)) for value in row))
         for at, row in zip(wide.index, wide.to_numpy(), strict=True)
     ]
-    intro = "Macro-F1 on left-out sources of builds that learnt from a share of the rows only."
-    return Section("Learning curve", (intro, Table(("share of rows", *map(str, wide.columns)), tuple(rows))))
+    intro = "Macro-F1 on left-out sources of what learnt from a share of the other sources only."
+    return Section("Learning curve", (intro, Table(("share of sources", *map(str, wide.columns)), tuple(rows))))
 
 
 def strays_section(strays: pd.DataFrame) -> Section:

@@ -1,5 +1,5 @@
-"""The report card's sections on probabilities: calibration, recall at low false-positive rates, abstention. Stands
-beside `card_sections` and is used by `card`.
+"""The report card's sections on probabilities: calibration, recall at low false-positive rates, abstention,
+conformal sets. Stands beside `card_sections` and is used by `card`.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from training.probabilities import (
     Ranking,
     abstentions,
     calibrations,
+    conformal_sets,
     organic_negatives,
     rankings,
     recall_at,
@@ -115,3 +116,29 @@ def abstention_section(shown: Sequence[Measured]) -> Section:
         "them. Every source counts the same."
     )
     return Section("Abstention", (intro, Table(("t", *header), tuple(rows))))
+
+
+def conformal_section(shown: Sequence[Measured]) -> Section | None:
+    """None where groups were not left out in turn."""
+    found = [conformal_sets(m.rows) if "group" in m.rows else () for m in shown]
+    if not all(found):
+        return None
+    parts = ("holds the label", "worst source", "labels in a set", "one label")
+    header = [f"{m.name}: {part}" for m in shown for part in parts]
+    rows = [
+        (
+            percent(at[0].confidence, 0),
+            *(
+                cell
+                for c in at
+                for cell in (percent(c.coverage), percent(c.worst), number(c.size, 2), percent(c.single))
+            ),
+        )
+        for at in zip(*found, strict=True)
+    ]
+    intro = (
+        "Sets of labels that are to hold the true one with a given confidence (split conformal, calibrated on the "
+        "other groups of sources). The promise is for prompts like those of the calibration; where a source of its own "
+        "kind comes, the worst source shows what is left of it."
+    )
+    return Section("Conformal sets", (intro, Table(("confidence", *header), tuple(rows))))

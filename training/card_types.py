@@ -32,7 +32,7 @@ class Contender:
 class CardFacts:
     """How the card came about. `command` printed it, in `seconds`; `notes` are whole sentences.
 
-    `learning_curve`: columns `share` (of the training rows, 0 to 1), `macro_f1`, `contender`.
+    `learning_curve`: columns `share` (of the sources learnt from, 0 to 1), `macro_f1`, `contender`.
     `strays`: columns `source`, `read`, `stray`: prompts that readers read, and found under a label that is not theirs.
     """
 

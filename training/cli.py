@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from classifier.errors import InputError
-from training.assemble import assemble, default_recipe
+from training.assemble import Recipe, assemble, default_recipe
 from training.encoder import TEACHER_PACKAGE, packaged_teacher
 from training.evaluate import Groups
 from training.evaluate import evaluate as run_evaluation
@@ -21,12 +21,15 @@ WORK = Path(".training")
 def train(data: Path, out: Path, seed: int, encoder: str | None = None) -> None:
     """Train a bundle from the folder `data` and put it in `out`; with `encoder`, a sentence transformer to tune, the
     transformer tier is part of it."""
-    recipe = default_recipe(seed)
-    recipe = recipe if encoder is None else replace(recipe, transformer=find_model(encoder))
-    log = _clock()
+    recipe, log = _recipe(seed, encoder), _clock()
     log("reading")
     manifest = assemble(prepare(data, seed), data, out, WORK, recipe, encoder is not None, log)
     log(f"bundle {manifest.bundle_id} is in {out}")
+
+
+def _recipe(seed: int, encoder: str | None) -> Recipe:
+    recipe = default_recipe(seed)
+    return recipe if encoder is None else replace(recipe, transformer=find_model(encoder))
 
 
 def find_model(name: str) -> str:
@@ -40,11 +43,11 @@ def find_model(name: str) -> str:
     return str(folder)
 
 
-def evaluate(data: Path, out: Path, groups: int, first: int, seed: int) -> None:
+def evaluate(data: Path, out: Path, groups: int, first: int, seed: int, encoder: str | None = None) -> None:
     """Print the report card and leave it in `out`, with the findings that a training can use."""
-    log = _clock()
+    recipe, log = _recipe(seed, encoder), _clock()
     out.mkdir(parents=True, exist_ok=True)
-    run_evaluation(prepare(data, seed), default_recipe(seed), Groups(groups, min(first, groups)), WORK, out, log)
+    run_evaluation(prepare(data, seed), recipe, Groups(groups, min(first, groups)), WORK, out, log)
     log(f"the report card is in {out}")
 
 

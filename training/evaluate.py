@@ -29,7 +29,7 @@ from classifier.labeler import Labeler, cascaded, decide_capability, fused_extra
 from classifier.pipeline import load_labeler
 from classifier.types import CAPABILITIES, EVENT_SCHEMA, TARGETS, Tier
 from training.assemble import Log, Recipe, build_models, geometry
-from training.baselines import baseline_labels
+from training.baselines import CURVE, MINILM, SHARES, baseline_labels, learning_curve
 from training.calibrate import (
     CASCADE_MARGIN,
     Findings,
@@ -43,13 +43,16 @@ from training.calibrate import (
 )
 from training.card import write_card
 from training.card_types import CardFacts, Contender
+from training.costs import Costs, prompts_of_500_bytes, tier_costs
 from training.heads import macro_f1
 from training.lessons import intents
 from training.prepare import BENIGN, EXTRACTION, FOLDS, LABELS, PROMPT, payload_buckets, source_weights
 from training.tune import Tuned
+from training.written import digest, readings
 
 PAYLOAD_BUCKETS = 5
 MOST_READ = {PROMPT: 400, EXTRACTION: 25, BENIGN: 8}  # rows of a part that the transformer is asked about
+COSTED = 4096  # prompts that costs are measured on
 CASCADE_MARGINS = (0.3, 0.6, 0.9)
 RAW = Decisions(UNCALIBRATED, UNCALIBRATED, dict.fromkeys(CAPABILITIES, 0.4), 0.0)
 STATIC = [f"static_{i}" for i in range(LOGITS)]
@@ -72,7 +75,7 @@ def evaluate(rows: pd.DataFrame, recipe: Recipe, groups: Groups, work: Path, fol
     """Write `CARD.md`, `card.html` and `findings.json` into `folder`."""
     started = time.monotonic()
     parts = [_kept(rows, recipe, groups.count, group, work, log) for group in range(groups.first)]
-    labels = pd.concat(parts, ignore_index=True)
+    labels, costs = pd.concat(parts, ignore_index=True), parts[0].attrs
     log("decisions, baselines to compare with, card")
     said = said_of_left_out(labels)
     findings = find(labels, said)
@@ -84,9 +87,12 @@ def evaluate(rows: pd.DataFrame, recipe: Recipe, groups: Groups, work: Path, fol
         seconds=time.monotonic() - started,
         machine=f"{platform.machine()}, {torch_threads()} cores",
         notes=_notes(groups, labels),
+        learning_curve=curve(labels),
+        strays=strays(rows),
     )
     card = folder / "CARD.md"
-    write_card([*contenders(labels, said), *baseline_contenders(labels)], facts, card, folder / "card.html")
+    compared = [*contenders(labels, said, costs), *baseline_contenders(labels)]
+    write_card(compared, facts, card, folder / "card.html")
     print(card.read_text(encoding="utf-8"))
 
 
@@ -97,6 +103,23 @@ def _notes(groups: Groups, labels: pd.DataFrame) -> tuple[str, ...]:
         "Thresholds and calibration of a group were fitted on what was said of the other groups.",
         "The transformer was run in bfloat16; parity of its int8 graph is a test.",
     )
+
+
+def curve(labels: pd.DataFrame) -> pd.DataFrame:
+    """Macro-F1 of MiniLM + LR by the share of sources learnt from (see `CardFacts.learning_curve`)."""
+    rows = labels[measured(labels)]
+    truth, weights = rows["label"].map(LABELS.index).to_numpy(), source_weights(rows["source"])
+    quality = [macro_f1(truth, rows[f"{CURVE}{share}"].to_numpy(), weights) for share in SHARES]
+    return pd.DataFrame({"share": SHARES, "macro_f1": quality, "contender": MINILM})
+
+
+def strays(rows: pd.DataFrame) -> pd.DataFrame:
+    """What readers made of labelled sources (see `CardFacts.strays`)."""
+    labelled = rows[measured(rows)]
+    read = labelled[labelled["whole"].map(digest).isin(readings().keys())]
+    wrong = read["lesson"] != read["label"]
+    found = wrong.groupby(read["part"]).agg(["size", "sum"]).reset_index()
+    return found.set_axis(["source", "read", "stray"], axis=1)
 
 
 def torch_threads() -> int:
@@ -151,8 +174,10 @@ def left_out(
     test = rows[tested].assign(known=known[tested], group=group, length=rows["text"][tested].str.len())
     test = test.reset_index(drop=True)
     said = [_static_says(labeler, test["text"]), _transformer_says(tuned, test, recipe.seed)]
-    said.append(_baselines_say(rows, embedded, learnt & rows["learn"].to_numpy(bool), tested, log))
-    return pd.concat([test.drop(columns="whole"), *said], axis=1)
+    said += _baselines_say(rows, embedded, learnt & rows["learn"].to_numpy(bool), tested, recipe.seed, log)
+    labels = pd.concat([test.drop(columns="whole"), *said], axis=1)
+    labels.attrs = tier_costs(labeler, tuned, prompts_of_500_bytes(rows["whole"], COSTED, recipe.seed))
+    return labels
 
 
 def _static_says(labeler: Labeler, texts: pd.Series) -> pd.DataFrame:
@@ -197,13 +222,14 @@ def _transformer_says(tuned: Tuned, rows: pd.DataFrame, seed: int) -> pd.DataFra
 
 
 def _baselines_say(
-    rows: pd.DataFrame, embedded: NDArray[np.float32], learnt: Bools, tested: Bools, log: Log
-) -> pd.DataFrame:
+    rows: pd.DataFrame, embedded: NDArray[np.float32], learnt: Bools, tested: Bools, seed: int, log: Log
+) -> list[pd.DataFrame]:
     log("baselines to compare with")
-    subset = rows[learnt].reset_index(drop=True)
-    return baseline_labels(
-        subset, intents(subset), rows[tested].reset_index(drop=True), embedded[learnt], embedded[tested]
-    )
+    subset, asked = rows[learnt].reset_index(drop=True), rows[tested].reset_index(drop=True)
+    return [
+        baseline_labels(subset, intents(subset), asked, embedded[learnt], embedded[tested]),
+        learning_curve(subset, asked, embedded[learnt], embedded[tested], seed),
+    ]
 
 
 def _events(texts: pd.Series) -> pa.RecordBatch:
@@ -250,30 +276,36 @@ def said_of_left_out(labels: pd.DataFrame) -> Said:
     return said
 
 
-def contenders(labels: pd.DataFrame, said: Said) -> Iterator[Contender]:
+def contenders(labels: pd.DataFrame, said: Said, costs: Costs) -> Iterator[Contender]:
     """The static tier; and on the rows that the transformer was asked about, both tiers and cascades of them."""
-    yield _contender("static", labels, said.static, said.static_thresholds)
+    first, second = costs["static"], costs["transformer"]
+    yield _contender("static", labels, said.static, said.static_thresholds, first)
     asked = ~np.isnan(said.transformer[:, 0])
     rows, static, transformer = labels[asked], said.static[asked], said.transformer[asked]
     thresholds = said.cascade_thresholds[asked]
-    yield _contender("static, rows of the transformer", rows, static, said.static_thresholds[asked])
-    yield _contender("transformer", rows, transformer, thresholds)
+    yield _contender("static, rows of the transformer", rows, static, said.static_thresholds[asked], first)
+    yield _contender("transformer", rows, transformer, thresholds, second)
     for margin in CASCADE_MARGINS:
         share = undecided(static, margin).mean()
-        yield _contender(
-            f"cascade {margin}, {share:.0%} asked", rows, cascaded(static, transformer, margin), thresholds
-        )
-    yield _contender("both tiers, always", rows, cascaded(static, transformer, 2.0), thresholds)
+        told = cascaded(static, transformer, margin)
+        yield _contender(f"cascade {margin}, {share:.0%} asked", rows, told, thresholds, first + share * second)
+    yield _contender("both tiers, always", rows, cascaded(static, transformer, 2.0), thresholds, first + second)
 
 
-def _contender(name: str, labels: pd.DataFrame, p: NDArray[np.float32], thresholds: NDArray[np.float32]) -> Contender:
+def _contender(
+    name: str,
+    labels: pd.DataFrame,
+    p: NDArray[np.float32],
+    thresholds: NDArray[np.float32],
+    microseconds: float | None = None,
+) -> Contender:
     table = labels.assign(
         capability=[TARGETS[i] for i in decide_capability(p, thresholds)],
         **{f"p_{capability}": p[:, i].astype(float) for i, capability in enumerate(CAPABILITIES)},
         p_extraction=_fused(labels, p[:, -1]),
     )
     known = table["known"] | (table["role"] != EXTRACTION)
-    return Contender(name, table[~table["known"]], table[known], microseconds=None)
+    return Contender(name, table[~table["known"]], table[known], microseconds)
 
 
 def _fused(labels: pd.DataFrame, p: NDArray[np.float32]) -> Floats:
@@ -284,7 +316,7 @@ def _fused(labels: pd.DataFrame, p: NDArray[np.float32]) -> Floats:
 
 def baseline_contenders(labels: pd.DataFrame) -> Iterator[Contender]:
     """What was said by models that anyone would try first."""
-    for name in sorted({column.split(":")[0] for column in labels.columns if ":" in column}):
+    for name in sorted({column.split(":")[0] for column in labels.columns if column.endswith(":intent")}):
         p = labels[[f"{name}:{i}" for i in range(len(LABELS))]].to_numpy(float)
         asked = ~np.isnan(p[:, 0])
         table = labels[asked].assign(

@@ -24,7 +24,7 @@ INTENT_WEIGHTS = {
 }
 PART_POWER = 0.4  # a part of n rows is drawn n^0.4 as often as one of a single row
 WRITTEN_WEIGHT = 1.5  # what was written for training is many voices, and holds the labels best
-ORGANIC_WEIGHT = 2.0  # what people really ask of a chat model is most of what will be labelled
+ORGANIC_WEIGHT = 4.0  # what people really ask of a chat model is most of what will be labelled
 COPIES = 10  # prompts made of every wording
 
 Floats = NDArray[np.float64]

@@ -1,5 +1,5 @@
-"""What the report card measures of probabilities: calibration, recall at low false-positive rates, abstention. Stands
-beside `measures`, whose rows it takes.
+"""What the report card measures of probabilities: calibration, recall at low false-positive rates, abstention,
+conformal sets. Stands beside `measures`, whose rows it takes.
 
 Arrays are [n], one entry a row; `weights` let every source count the same.
 """
@@ -11,13 +11,14 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from classifier.types import CAPABILITIES
+from classifier.types import CAPABILITIES, OTHER
 from training.measures import Bools, Floats, Ints, gold_rows, upper_quantile
 from training.prepare import source_weights
 
 EQUAL_MASS_BINS = 10
 ECE_BINS = 15
 FALSE_POSITIVE_RATES = (0.001, 0.01, 0.05)
+CONFIDENCES = (0.8, 0.9, 0.95)
 MARGINS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7)
 
 
@@ -51,6 +52,19 @@ class Abstention:
     margin: float
     coverage: float
     accuracy: float
+
+
+@dataclass(frozen=True)
+class ConformalSets:
+    """Sets of labels that are to hold the true one with `confidence`: the share that does (`coverage`), that of the
+    source where it does least (`worst`), mean number of labels (`size`), and the share of sets of one label (`single`).
+    """
+
+    confidence: float
+    coverage: float
+    worst: float
+    size: float
+    single: float
 
 
 # --- calibration
@@ -169,3 +183,35 @@ def abstentions(rows: pd.DataFrame) -> tuple[Abstention, ...]:
         accuracy = float(np.average(right[kept], weights=weights[kept])) if kept.any() else float("nan")
         found.append(Abstention(margin, float(weights[kept].sum() / weights.sum()), accuracy))
     return tuple(found)
+
+
+# --- conformal sets
+# ------------------------------------------------------------------------------------------------------
+
+
+def conformal_sets(rows: pd.DataFrame) -> tuple[ConformalSets, ...]:
+    """Split conformal sets of least ambiguous labels (Sadinle, Lei & Wasserman 2019) at each of CONFIDENCES: every
+    label whose probability is at least the (1 - confidence) quantile of the true label's on the other groups (column
+    `group`), every source counting the same. Empty if there is one group only."""
+    three = rows[[f"p_{c}" for c in CAPABILITIES]].to_numpy(float)
+    four = np.column_stack([three, 1 - three.sum(axis=1)])
+    truth = rows["label"].map({label: i for i, label in enumerate((*CAPABILITIES, OTHER))}).to_numpy()
+    if rows["group"].nunique() < 2:
+        return ()
+    return tuple(_conformal(rows, four, four[np.arange(len(rows)), truth], c) for c in CONFIDENCES)
+
+
+def _conformal(rows: pd.DataFrame, four: Floats, of_truth: Floats, confidence: float) -> ConformalSets:
+    weights, group = source_weights(rows["source"]), rows["group"].to_numpy()
+    least = np.zeros(len(rows))
+    for name in np.unique(group):
+        others = group != name
+        least[group == name] = -upper_quantile(-of_truth[others], weights[others], 1 - confidence)
+    sizes, held = (four >= least[:, None]).sum(axis=1), of_truth >= least
+    return ConformalSets(
+        confidence,
+        coverage=float(np.average(held, weights=weights)),
+        worst=float(pd.Series(held).groupby(rows["source"].to_numpy()).mean().min()),
+        size=float(np.average(sizes, weights=weights)),
+        single=float(np.average(sizes == 1, weights=weights)),
+    )

@@ -29,7 +29,7 @@ from classifier.text import normalise_text
 from classifier.transformer import TRANSFORMER, TRANSFORMER_TOKENIZER, Pieces
 from training.prepare import LABELS
 
-STEPS = 300
+STEPS = 400
 BATCH = 32
 RATE = 5e-5  # of the top layer; each layer below learns RATE_DECAY as fast
 RATE_DECAY = 0.8
