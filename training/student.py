@@ -21,14 +21,14 @@ from classifier.encoder import VIEWS, TokenBatch, view_bounds
 from training.tune import INTENT, Lesson, Told, warm_up_and_decay
 
 EPOCH_ROWS = 45_000  # rows drawn an epoch
-EPOCHS = 5
+EPOCHS = 20
 BATCH = 256
 HIDDEN = 128
 TABLE_RATE = 1e-3
 LAYER_RATE = 1e-3
 LEXICON_RATE = 3e-3
-DROPOUT = 0.2
-TOKEN_DROPOUT = 0.2
+DROPOUT = 0.3
+TOKEN_DROPOUT = 0.4
 GEOMETRY_WEIGHT = (
     1.0  # of the loss that turns embeddings to the teacher's: what template vectors and new topics rest on
 )
