@@ -161,11 +161,12 @@ def test_the_learning_curve_learns_from_nested_shares_of_the_sources() -> None:
     sources = np.array([f"source {i % 16}" for i in range(n)])
     embeddings = (np.eye(4)[lesson] * 3 + rng.normal(size=(n, 4))).astype(np.float32)
     rows = pd.DataFrame({"lesson": [LABELS[i] for i in lesson], "source": sources, "part": sources})
-    named = learning_curve(rows, rows, embeddings, embeddings, 0)
-    assert list(named.columns) == [f"curve:{share}" for share in SHARES]
+    named = learning_curve(rows.assign(label="other"), rows, embeddings, embeddings, 0)
+    assert list(named.columns) == ["as sourced", *(f"curve:{share}" for share in SHARES)]
     right = [(named[column].to_numpy() == lesson).mean() for column in named]
+    assert right[0] == pytest.approx((lesson == 3).mean())  # sources that call everything other
     assert right[-1] > 0.9
-    assert right[-1] >= right[0]
+    assert right[-1] >= right[1]
 
 
 def test_strays_are_counted_where_readers_read() -> None:

@@ -21,7 +21,7 @@ TFIDF, MINILM, NEAREST = "TF-IDF + LR", "MiniLM + LR", "nearest exemplars"
 C = 1.0
 NEIGHBOURS = 10
 SHARES = (0.125, 0.25, 0.5, 1.0)  # of the sources, for the learning curve
-CURVE = "curve:"
+CURVE, AS_SOURCED = "curve:", "as sourced"
 MOST_CHARS = 2000
 
 Floats = NDArray[np.float64]
@@ -52,17 +52,28 @@ def learning_curve(
     tested_embeddings: NDArray[np.float32],
     seed: int,
 ) -> pd.DataFrame:
-    """What MiniLM + LR names the tested rows (index into LABELS) after learning from a share of the sources: a column
-    `curve:SHARE` for each of SHARES, the smaller shares within the larger."""
+    """What MiniLM + LR names the tested rows (index into LABELS): a column `curve:SHARE` for each of SHARES of the
+    sources, the smaller within the larger; and a column AS_SOURCED, of all sources, their strays not set right."""
     known = (learnt["lesson"] != "").to_numpy()
     order = np.random.default_rng(seed).permutation(np.unique(learnt["source"][known]))
-    named = {}
+    sourced = learnt["label"].where(learnt["label"] != "", learnt["lesson"])
+    named = {AS_SOURCED: _minilm_names(learnt[known], sourced[known], learnt_embeddings[known], tested_embeddings)}
     for share in SHARES:
         chosen = known & learnt["source"].isin(set(order[: int(np.ceil(share * len(order)))])).to_numpy()
-        truth = learnt["lesson"][chosen].map(LABELS.index).to_numpy()
-        p = _minilm(learnt[chosen], truth, learnt_embeddings[chosen], tested_embeddings)
-        named[f"{CURVE}{share}"] = np.unique(truth)[p.argmax(axis=1)]
-    return pd.DataFrame(named)
+        some = learnt[chosen]
+        named[f"{CURVE}{share}"] = _minilm_names(some, some["lesson"], learnt_embeddings[chosen], tested_embeddings)
+    return pd.DataFrame(named, index=tested.index)
+
+
+def _minilm_names(
+    learnt: pd.DataFrame,
+    lessons: pd.Series,
+    learnt_embeddings: NDArray[np.float32],
+    tested_embeddings: NDArray[np.float32],
+) -> NDArray[np.int64]:
+    truth = lessons.map(LABELS.index).to_numpy()
+    p = _minilm(learnt, truth, learnt_embeddings, tested_embeddings)
+    return np.asarray(np.unique(truth)[p.argmax(axis=1)])
 
 
 def _minilm(

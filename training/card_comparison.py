@@ -94,8 +94,9 @@ def strays_section(strays: pd.DataFrame) -> Section:
     lines = sorted(found[1:], key=lambda line: (-line[3].value, line[0]) if line[1] > 0 else (1.0, line[0]))
     rows = [(name, f"{n:,}", f"{k:,}", percent_interval(of)) for name, n, k, of in [found[0], *lines]]
     intro = (
-        "A prompt's label is that of its source. Readers read some prompts of each source, and found these under a "
-        "label that is not theirs. In brackets Wilson's 95 % interval."
+        "A prompt's label is that of its source. Readers read some prompts of each source, most of them because a model "
+        "that had not seen the source doubted the label (confident learning), and found these under a label that is "
+        "not theirs: more than there are among all of its prompts. In brackets Wilson's 95 % interval."
     )
     return Section("Stray labels", (intro, Table(("source", "read", "stray", "share"), tuple(rows))))
 

@@ -2,7 +2,8 @@
 
     prompts.jsonl     prompts composed one by one for this project, each with its label: voices the public sources lack
     readings.tsv      digest of a public prompt, and the label a reader gave it: prompts of sources that mix topics, and
-                      prompts that stand under a label that is not theirs
+                      prompts whose label a model that had not seen their source doubted (confident learning, by
+                      cleanlab, over MiniLM embeddings)
     templates.jsonl   wordings of harvesting prompts and of applications, with slots (see `slots`)
 
 No text of anyone else stands there. Digests are of normalised text, so a reading finds its prompt in any edition of
