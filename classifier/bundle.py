@@ -19,7 +19,7 @@ from classifier.evidence import Baselines
 from classifier.heads import LOGITS, Calibration
 from classifier.types import CAPABILITIES
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 MANIFEST = "manifest.json"
 ID_DIGITS = 16
 

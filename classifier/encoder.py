@@ -143,7 +143,7 @@ class StaticEncoder:
         starts, owners = window_offsets(tokens)
         bounds = [(starts[:-1], starts[1:]), *view_bounds(tokens)[2:]]
         sums = self._sums(tokens.ids, bounds)
-        windows, edges = sums[: owners[-1]], sums[owners[-1] :].reshape(2, len(tokens), -1)
+        windows, edges = sums[: owners[-1]], sums[owners[-1] :].reshape(2, len(tokens), self.dimensions)
         whole = windows if len(windows) == len(tokens) else np.add.reduceat(windows, owners[:-1], axis=0)
         views = np.stack([whole, windows[owners[:-1]], *edges], axis=1)
         return Encoded(tokens, l2_normalise(views), l2_normalise(windows), owners)
@@ -166,11 +166,10 @@ def _range_sums(
     """Sum of `rows[indices[start[i]:end[i]]]` for each i."""
     lengths = end - start
     offsets = np.concatenate([[0], np.cumsum(lengths)])
-    chosen = indices
-    if len(start) and (start[0] != 0 or not np.array_equal(end, offsets[1:])):
-        chosen = indices[np.arange(offsets[-1]) + np.repeat(start - offsets[:-1], lengths)]
-    ones = np.ones(offsets[-1], np.float32)
-    return np.asarray(csr_matrix((ones, chosen, offsets), shape=(len(start), len(rows))) @ rows)
+    if len(indices) != offsets[-1] or not np.array_equal(start, offsets[:-1]):  # else they are in place already
+        indices = indices[np.arange(offsets[-1]) + np.repeat(start - offsets[:-1], lengths)]
+    ones = np.ones(len(indices), np.float32)
+    return np.asarray(csr_matrix((ones, indices, offsets), shape=(len(start), len(rows))) @ rows)
 
 
 def quantise(table: NDArray[np.float32]) -> dict[str, NDArray[np.int8] | NDArray[np.float32]]:

@@ -33,7 +33,7 @@ MATCH_CERTAINTY = np.float32(0.999)
 thought harmless."""
 MOST_CERTAIN_OPINION = np.float32(0.998)
 """`p_extraction` of any other prompt is at most this: an opinion does not outweigh a match."""
-_LEAST_OPINION = 1e-6  # log-odds of less would be a veto
+_LEAST_OPINION = 1e-6  # keeps log-odds finite: certain of both would be no number
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
@@ -105,7 +105,8 @@ def cascaded(static: Floats, transformer: Floats, margin: float) -> Floats:
     """Probabilities [n, 4] of the cascade. Where the static tier is undecided, the transformer names the capability,
     and the intent is the mean of both in log-odds: measured on sources left out, each does better so than the other
     way."""
-    both = np.clip(np.stack([static[:, -1], transformer[:, -1]]), _LEAST_OPINION, 1 - _LEAST_OPINION)
+    opinions = np.stack([static[:, -1], transformer[:, -1]]).astype(np.float64)
+    both = np.clip(opinions, _LEAST_OPINION, 1 - _LEAST_OPINION)
     intent = 1 / (1 + np.exp(-np.log(both / (1 - both)).mean(axis=0)))
     told = np.concatenate([transformer[:, :-1], intent[:, None]], axis=1)
     return np.where(undecided(static, margin)[:, None], told, static).astype(np.float32)

@@ -1,9 +1,10 @@
 """Lexicon: how much a prompt's words speak of each capability and of harvesting, one number each.
 
 Stands beside templates: encoder (token ids) -> **lexicon** -> heads. A linear model over the tokens and hashed
-token pairs at the ends of a prompt, each as often as it stands there, weighed by inverse document frequency. Means over
-a prompt (the embedding) blur the few tell-tale words of an instruction, and know nothing of their order. Counts are
-not dampened: that would take sorting, and carries no better to families left out once the ends are cut out.
+token pairs at the head and the tail of a prompt, each as often as it stands there, weighed by inverse document
+frequency. Means over a prompt (the embedding) blur the few tell-tale words of an instruction, and know nothing of their
+order. Counts are not dampened: that would take sorting, and carries no better to families left out once the middle of
+long prompts is skipped.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from classifier.encoder import TokenBatch
 
 PAIR_BITS = 18
 """Token pairs are hashed to 2**PAIR_BITS features."""
-HEAD, TAIL = 256, 128
+LOOKED_UP_HEAD, LOOKED_UP_TAIL = 256, 128
 """Tokens of a long text that are looked up: instructions stand at the ends, what they wrap stands between."""
 _MIX = (np.uint64(0x9E3779B97F4A7C15), np.uint64(0xC2B2AE3D27D4EB4F))  # odd 64-bit constants of golden ratio and xxHash
 
@@ -30,17 +31,16 @@ def feature_count(vocab_size: int) -> int:
 
 
 def feature_columns(tokens: TokenBatch, vocab_size: int) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    """Columns that the ends of n texts touch, as often as they do, and where each text's begin [n + 1]: of every token
-    its own and that of the hashed pair with its right neighbour."""
-    kept = ends(tokens)
+    """Columns that head and tail of n texts touch, as often as they do, and where each text's begin [n + 1]: of every
+    token its own and that of the hashed pair with its right neighbour."""
+    kept, last = head_and_tail(tokens)
     ids = kept.ids.astype(np.uint64)
     columns = np.empty((len(ids), 2), np.int32)
     columns[:, 0] = kept.ids
     columns[:-1, 1] = vocab_size + ((ids[:-1] * _MIX[0] + ids[1:] * _MIX[1]) >> np.uint64(64 - PAIR_BITS)).astype(
         np.int32
     )
-    lengths = np.diff(kept.offsets)
-    columns[kept.offsets[1:][lengths > 0] - 1, 1] = feature_count(vocab_size) - 1  # the last has no right neighbour
+    columns[last, 1] = feature_count(vocab_size) - 1  # no right neighbour
     return columns.ravel(), 2 * kept.offsets
 
 
@@ -53,14 +53,18 @@ def count_features(tokens: TokenBatch, vocab_size: int) -> csr_matrix:
     return counts
 
 
-def ends(tokens: TokenBatch) -> TokenBatch:
-    """The first HEAD and the last TAIL tokens of every text that is longer."""
-    lengths = np.diff(tokens.offsets)
-    if not (lengths > HEAD + TAIL).any():
-        return tokens
+def head_and_tail(tokens: TokenBatch) -> tuple[TokenBatch, NDArray[np.int64]]:
+    """The first LOOKED_UP_HEAD and the last LOOKED_UP_TAIL tokens of every text that is longer; and which tokens have
+    no right neighbour, the last of each text and of each head that was cut."""
+    lengths, most = np.diff(tokens.offsets), LOOKED_UP_HEAD + LOOKED_UP_TAIL
+    long = lengths > most
+    if not long.any():
+        return tokens, tokens.offsets[1:][lengths > 0] - 1
     within = np.arange(tokens.offsets[-1]) - np.repeat(tokens.offsets[:-1], lengths)
-    kept = (within < HEAD) | (within >= np.repeat(lengths - TAIL, lengths))
-    return TokenBatch(tokens.ids[kept], np.concatenate([[0], np.cumsum(np.minimum(lengths, HEAD + TAIL))]))
+    kept = (within < LOOKED_UP_HEAD) | (within >= np.repeat(lengths - LOOKED_UP_TAIL, lengths))
+    offsets = np.concatenate([[0], np.cumsum(np.minimum(lengths, most))])
+    last = np.concatenate([offsets[1:][lengths > 0], offsets[:-1][long] + LOOKED_UP_HEAD]) - 1
+    return TokenBatch(tokens.ids[kept], offsets), last
 
 
 class Lexicon:

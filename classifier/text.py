@@ -47,11 +47,9 @@ def normalise_text(text: str) -> str:
 
 
 def _normal_ascii(text: str) -> str:
-    """The same by bytes, four times as fast: most prompts are ASCII."""
+    """The same by bytes; words are split only where there are runs of whitespace."""
     folded = text.encode("ascii").translate(_FOLDED)
-    while b"  " in folded:
-        folded = folded.replace(b"  ", b" ")
-    return folded.strip(b" ").decode("ascii")
+    return (b" ".join(folded.split()) if b"  " in folded else folded.strip(b" ")).decode("ascii")
 
 
 def _visible(text: str) -> str:

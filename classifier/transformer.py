@@ -1,9 +1,9 @@
 """Transformer tier: a tuned sentence transformer as one ONNX graph, pooling and heads inside.
 
 Stands beside the static heads: normalised texts -> **transformer** -> logits. It reads the first and the last
-word pieces of a prompt, where asks stand; what lies between is read by templates and lexicon, as in every tier. Texts
-are run one by one: dynamic int8 scales follow the largest value of a whole batch, so batches would change what a
-prompt is given.
+word pieces of a prompt, where asks stand; what lies between is read by templates and by the embedding of the whole, as
+in every tier. Texts are run one by one: dynamic int8 scales follow the largest value of a whole batch, so batches would
+change what a prompt is given.
 """
 
 from __future__ import annotations

@@ -50,6 +50,17 @@ def test_a_text_is_encoded_as_if_it_came_alone(texts: list[str]) -> None:
     assert np.array_equal(together.windows, np.concatenate([one.windows for one in alone]))
 
 
+def test_cuts_of_views_and_windows_agree_alone_and_together() -> None:
+    encoder = models.encoder()
+    words = ["plan", "the", "trip", "and", "write", "a", "parser", "for", "its", "log"]
+    texts = [" ".join(words[i % len(words)] for i in range(n)) for n in (0, 1, 23, 24, 25, 48, 72, 127, 128, 129, 600)]
+    together = encoder.encode(texts)
+    alone = [encoder.encode([text]) for text in texts]
+    assert np.array_equal(together.views, np.concatenate([one.views for one in alone]))
+    assert np.array_equal(together.windows, np.concatenate([one.windows for one in alone]))
+    assert encoder.encode([]).views.shape == (0, len(VIEWS), encoder.dimensions)
+
+
 def test_an_embedding_is_the_unit_sum_of_its_rows() -> None:
     encoder, rows = models.encoder(), models.table()
     encoded = encoder.encode(["write a parser", "", "plan"])

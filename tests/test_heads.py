@@ -49,6 +49,8 @@ def test_the_cascade_asks_where_the_static_tier_is_undecided() -> None:
     )
     assert cascaded(static, transformer, 2.0)[1] == pytest.approx([0.9, 0.0, 0.0, 0.5])
     assert np.array_equal(cascaded(static, transformer, 0.0), static)
+    certain = np.array([[0.4, 0.3, 0.2, 1.0]], np.float32)
+    assert cascaded(certain, np.array([[0.4, 0.3, 0.2, 0.0]], np.float32), 2.0)[0, -1] == pytest.approx(0.5)
 
 
 def test_no_opinion_outweighs_a_match() -> None:

@@ -10,8 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from classifier.encoder import TokenBatch
-from classifier.lexicon import HEAD, TAIL, Lexicon, count_features, ends, feature_count, save_lexicon
-from training.heads import unit_rows
+from classifier.lexicon import (
+    LOOKED_UP_HEAD,
+    LOOKED_UP_TAIL,
+    Lexicon,
+    count_features,
+    feature_count,
+    head_and_tail,
+    save_lexicon,
+)
 
 VOCAB = 5
 SIZE = feature_count(VOCAB)
@@ -64,16 +71,26 @@ def test_saved_and_loaded(tmp_path: Path) -> None:
 
 
 def test_of_a_long_text_the_ends_are_looked_up() -> None:
-    long = [1] * HEAD + [2] * 50 + [3] * TAIL
-    kept = ends(tokens([[4], long, []]))
-    assert [kept.of(i).tolist() for i in range(3)] == [[4], [1] * HEAD + [3] * TAIL, []]
+    long = [1] * LOOKED_UP_HEAD + [2] * 50 + [3] * LOOKED_UP_TAIL
+    kept, last = head_and_tail(tokens([[4], long, []]))
+    assert [kept.of(i).tolist() for i in range(3)] == [[4], [1] * LOOKED_UP_HEAD + [3] * LOOKED_UP_TAIL, []]
+    assert sorted(last.tolist()) == [0, LOOKED_UP_HEAD, LOOKED_UP_HEAD + LOOKED_UP_TAIL]
+    counts = count_features(tokens([[4], long, []]), VOCAB)
+    assert counts[1].sum() == 2 * (LOOKED_UP_HEAD + LOOKED_UP_TAIL)
+    assert counts[1, SIZE - 1] == 2  # neither end of the head nor of the tail is paired
+    model = lexicon()
+    together, alone = model.scores(tokens([[4], long, [2]])), model.scores(tokens([long]))
+    assert together[1].tolist() == alone[0].tolist()
 
 
+@pytest.mark.training
 @given(texts)
 def test_scores_are_what_training_sees(rows: list[list[int]]) -> None:
+    from training.heads import weighed_rows
+
     rng = np.random.default_rng(1)
     weights, idf = rng.normal(size=(SIZE, 3)), rng.uniform(0.5, 4, SIZE)
     weights[-1], idf[-1] = 0, 0
-    seen = unit_rows(count_features(tokens(rows), VOCAB), idf) @ weights
+    seen = weighed_rows(count_features(tokens(rows), VOCAB), idf) @ weights
     scores = Lexicon(weights.astype(np.float32), idf.astype(np.float32), VOCAB).scores(tokens(rows))
     assert scores == pytest.approx(seen, abs=1e-4)

@@ -311,18 +311,20 @@ def test_conformal_sets_by_hand() -> None:
     from training.probabilities import conformal_sets
 
     rows = rows_of(
-        20,
-        group=np.repeat([0, 1], 10),
-        source=np.repeat(["a", "b"], 10),
-        p_coding=np.concatenate([np.linspace(0.05, 0.95, 10), np.full(10, 0.5)]),
+        200,
+        group=np.repeat([0, 1], 100),
+        source=np.repeat(["a", "b"], 100),
+        part=np.repeat(["a", "b"], 100),
+        p_coding=np.concatenate([np.repeat(np.arange(10) / 10 + 0.05, 10), np.repeat([0.3, 0.22], 50)]),
         p_agentic_reasoning=0.0,
         p_long_horizon_planning=0.0,
     )
-    found = {found.confidence: found for found in conformal_sets(rows)}[0.8]
-    # from b, every true label has 0.5: a's sets are what has at least that, coding in 5 rows and other in the 5 others
-    # from a, four in five true labels have at least 0.25: b's sets are coding and other, both at 0.5
-    assert found.coverage == pytest.approx(0.75)
+    found = {found.misses: found for found in conformal_sets(rows)}[0.2]
+    # from a, a fifth of the true labels lie below 0.25: b's sets are coding and other at 0.3, other alone at 0.22
+    # from b, none lies below 0.22: a's sets are other up to 0.15, both from 0.25 to 0.75, coding from 0.85
+    assert found.coverage == pytest.approx((0.8 + 0.5) / 2)
     assert found.worst == pytest.approx(0.5)
-    assert found.size == pytest.approx(1.5)
-    assert found.single == pytest.approx(0.5)
+    assert found.size == pytest.approx((1.6 + 1.5) / 2)
+    assert found.single == pytest.approx((0.4 + 0.5) / 2)
+    assert np.isnan(conformal_sets(rows.assign(part=[str(i % 10) for i in range(200)]))[0].worst)
     assert conformal_sets(rows.assign(group=0)) == ()

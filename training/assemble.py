@@ -43,7 +43,7 @@ from training.encoder import (
     teach,
     token_strings,
 )
-from training.heads import fit_intent, inverse_document_frequency, save_student, unit_rows
+from training.heads import fit_intent, inverse_document_frequency, save_student, weighed_rows
 from training.lessons import curriculum, intent_weights, intents, with_wordings
 from training.prepare import BENIGN, EXTRACTION, PROMPT
 from training.signatures import Family, Honest, build, honest_texts, read_families, written_samples
@@ -66,12 +66,17 @@ Log = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a build can be told: the sentence transformer to tune (its folder), steps,
-    seed."""
+    """What a build can be told: the sentence transformer to tune (its folder), steps, seed."""
 
     transformer: str
     steps: int
     seed: int
+
+    @property
+    def name(self) -> str:
+        """Of the sentence transformer, as `--encoder` takes it; a folder without the folders that it lies in."""
+        packaged = Path(self.transformer) == packaged_teacher()
+        return TEACHER_PACKAGE if packaged else Path(self.transformer).resolve().name
 
 
 def default_recipe(seed: int) -> Recipe:
@@ -141,7 +146,7 @@ def _build_student(
     tokens = tokenizer.encode([normalise_text(text) for text in lessons["text"]])
     counts = count_features(tokens, tokenizer.vocab_size)
     idf = inverse_document_frequency(counts)
-    features = unit_rows(counts, idf)
+    features = weighed_rows(counts, idf)
     taught = imitation(told, curriculum(lessons.iloc[heard].reset_index(drop=True)))
     student = imitate(tokens.take(heard), features[heard], taught, table, seed)
     intent = fit_intent(features, intents(lessons), intent_weights(lessons))
@@ -201,9 +206,7 @@ def assemble(
 def _provenance(rows: pd.DataFrame, data: Path, recipe: Recipe) -> dict[str, object]:
     files = {name: _digest(data / name) for name in DATA_FILES}
     written = {path.name: _digest(path) for path in sorted((data_dir() / "written").iterdir())}
-    packaged = Path(recipe.transformer) == packaged_teacher()
-    model = TEACHER_PACKAGE if packaged else Path(recipe.transformer).name
-    told = {"seed": recipe.seed, "steps": recipe.steps, "transformer": model}
+    told = {"seed": recipe.seed, "steps": recipe.steps, "transformer": recipe.name}
     return {**told, "data": files | written, "rows": len(rows)}
 
 

@@ -34,7 +34,8 @@ def comparison_section(measured: Sequence[Measured]) -> Section:
     intro = (
         "The figures of the target table for every contender, without their intervals. Gold: hand-labelled organic "
         "prompts. Unseen, known: extraction recall. Weak sets: data sets of "
-        f"{LEAST_SET_ROWS} rows or more under recall {WEAK}. µs: microseconds for one prompt of 500 bytes on one core."
+        f"{LEAST_SET_ROWS} rows or more under recall {WEAK}. µs: microseconds for one prompt of 500 bytes on one "
+        "core, matching of templates not included."
     )
     return Section("All contenders", (intro, Table(header, tuple(_line(m) for m in measured))))
 
@@ -70,7 +71,10 @@ def cost_section(measured: Sequence[Measured]) -> Section | None:
         for p in sorted(points, key=lambda p: p.microseconds)
     ]
     header = ("contender", "µs a prompt", "prompts a second", "macro-F1")
-    intro = "One prompt of 500 bytes on one core, the cheapest first. Baselines are hollow in the picture."
+    intro = (
+        "One prompt of 500 bytes on one core, normalisation included and matching of templates not, the cheapest "
+        "first. Of a cascade, by the share of these rows that is asked. Baselines are hollow in the picture."
+    )
     picture = Picture("cost", "Macro-F1 of each contender against its cost", card_plots.cost_plot(points))
     return Section("Cost and quality", (intro, Table(header, tuple(rows)), picture))
 
@@ -94,9 +98,9 @@ def strays_section(strays: pd.DataFrame) -> Section:
     lines = sorted(found[1:], key=lambda line: (-line[3].value, line[0]) if line[1] > 0 else (1.0, line[0]))
     rows = [(name, f"{n:,}", f"{k:,}", percent_interval(of)) for name, n, k, of in [found[0], *lines]]
     intro = (
-        "A prompt's label is that of its source. Readers read some prompts of each source, most of them because a model "
-        "that had not seen the source doubted the label (confident learning), and found these under a label that is "
-        "not theirs: more than there are among all of its prompts. In brackets Wilson's 95 % interval."
+        "A prompt's label is that of its source. Readers read some prompts of each source, most of them because a "
+        "model that had not seen the source doubted the label (confident learning), and found these under a label that "
+        "is not theirs: more than there are among all of its prompts. In brackets Wilson's 95 % interval."
     )
     return Section("Stray labels", (intro, Table(("source", "read", "stray", "share"), tuple(rows))))
 

@@ -123,11 +123,11 @@ def conformal_section(shown: Sequence[Measured]) -> Section | None:
     found = [conformal_sets(m.rows) if "group" in m.rows else () for m in shown]
     if not all(found):
         return None
-    parts = ("holds the label", "worst source", "labels in a set", "one label")
+    parts = ("holds the label", "worst data set", "labels in a set", "one label")
     header = [f"{m.name}: {part}" for m in shown for part in parts]
     rows = [
         (
-            percent(at[0].confidence, 0),
+            percent(1 - at[0].misses, 0),
             *(
                 cell
                 for c in at
@@ -139,6 +139,6 @@ def conformal_section(shown: Sequence[Measured]) -> Section | None:
     intro = (
         "Sets of labels that are to hold the true one with a given confidence (split conformal, calibrated on the "
         "other groups of sources). The promise is for prompts like those of the calibration; where a source of its own "
-        "kind comes, the worst source shows what is left of it."
+        "kind comes, the worst data set shows what is left of it."
     )
     return Section("Conformal sets", (intro, Table(("confidence", *header), tuple(rows))))

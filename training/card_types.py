@@ -14,8 +14,9 @@ class Contender:
     """Something that labels prompts, with what it said of rows left out of what it learnt.
 
     `labels`: sources, families and applications left out; one row a text, columns `role`, `label`, `source`, `part`,
-    `lang`, `length` (characters), `organic`, `has_template`, `gold`, `gold_sure`, `train_only`, `capability`,
-    `p_coding`, `p_agentic_reasoning`, `p_long_horizon_planning`, `p_extraction` (all NaN: it tells none).
+    `lang`, `length` (characters), `organic`, `has_template`, `gold`, `gold_sure`, `train_only`, `group` (what was left
+    out together), `capability`, `p_coding`, `p_agentic_reasoning`, `p_long_horizon_planning`, `p_extraction` (all NaN:
+    it tells none).
     `known`: the same for unseen payloads of known families and honest rows, None if not measured.
     `microseconds`: cost of one prompt of 500 bytes on one core, None if not measured.
     `baseline`: something to be ahead of, no part of the product.

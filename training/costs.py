@@ -47,7 +47,10 @@ def microseconds(work: Callable[[list[str]], object], texts: Sequence[str]) -> f
 
 
 def tier_costs(labeler: Labeler, tuned: Tuned, texts: Sequence[str]) -> Costs:
-    """Of both tiers, normalisation included. The transformer is its int8 graph."""
+    """Of both tiers, normalisation included, matching of templates not. The transformer is its int8 graph. NaN where no
+    text is given."""
+    if not texts:
+        return {"static": float("nan"), "transformer": float("nan")}
     with tempfile.TemporaryDirectory() as temporary:
         export(tuned, Path(temporary))
         transformer = Transformer(Path(temporary) / TRANSFORMER, Path(temporary) / TRANSFORMER_TOKENIZER)

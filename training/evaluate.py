@@ -80,9 +80,10 @@ def evaluate(rows: pd.DataFrame, recipe: Recipe, groups: Groups, work: Path, fol
     said = said_of_left_out(labels)
     findings = find(labels, said)
     save_findings(findings, folder / "findings.json")
+    told = f"--groups {groups.count} --first {groups.first} --encoder {recipe.name}"
     facts = CardFacts(
         title="Report card",
-        command=f"probewatch evaluate --data DIR --groups {groups.count} --first {groups.first}",
+        command=f"probewatch evaluate --data DIR {told}",
         seed=recipe.seed,
         seconds=time.monotonic() - started,
         machine=f"{platform.machine()}, {torch_threads()} cores",
@@ -172,7 +173,7 @@ def left_out(
     known = extraction.copy()
     known[extraction] = payload_buckets(rows[extraction].reset_index(drop=True), PAYLOAD_BUCKETS) == 0
     known &= ~(out | kin)
-    tested = rows["learn"].to_numpy(bool) & (out | known)
+    tested = (rows["learn"] & rows["measure"]).to_numpy(bool) & (out | known)
     learnt = ~(out | kin | known)
     with tempfile.TemporaryDirectory() as temporary:
         tuned = build_models(rows[learnt].reset_index(drop=True), embedded[learnt], Path(temporary), recipe, log)

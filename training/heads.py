@@ -39,7 +39,7 @@ def inverse_document_frequency(counts: csr_matrix) -> Floats:
     return np.asarray(idf)
 
 
-def unit_rows(counts: csr_matrix, idf: Floats) -> csr_matrix:
+def weighed_rows(counts: csr_matrix, idf: Floats) -> csr_matrix:
     """Rows times idf over the root of the sum of idf squared, each as often as counted: what `Lexicon.scores`
     weighs."""
     norms = np.sqrt(counts @ (idf * idf))
@@ -55,7 +55,7 @@ class Line:
 
 
 def fit_intent(features: csr_matrix, intents: NDArray[np.int64], weights: Floats) -> Line:
-    """L2-regularised logistic regression over the words of a prompt (unit rows), where the intent is known. By
+    """L2-regularised logistic regression over the words of a prompt (`weighed_rows`), where the intent is known. By
     coordinate steps, deterministic."""
     known = np.flatnonzero(intents != UNKNOWN)
     model = LogisticRegression(C=INTENT_C, solver="liblinear", max_iter=50, random_state=0)

@@ -43,10 +43,10 @@ SELF_INSTRUCT = (  # one lineage in five repositories: leaving out one of them o
 EVERY_BUILD = -1  # fold of rows that are never left out: written for training, no source of the data is kin to them
 _COLUMNS = (
     *("text", "role", "label", "source", "part", "organic", "has_template", "kind", "lang"),
-    *("gold", "gold_sure", "train_only", "conversation", "learn"),
+    *("gold", "gold_sure", "train_only", "conversation", "learn", "measure"),
 )
 _DEFAULTS = {
-    **{"organic": False, "train_only": False, "has_template": False, "learn": True},
+    **{"organic": False, "train_only": False, "has_template": False, "learn": True, "measure": True},
     **{"gold": "", "gold_sure": np.nan, "conversation": ""},
 }
 PROMPT, EXTRACTION, BENIGN = "prompt", "extraction", "benign"
@@ -57,8 +57,9 @@ def prepare(data: Path, seed: int) -> pd.DataFrame:
     (of the source, one of LABELS, "" where unknown: what is measured), `lesson` (what is learnt: the label of a reader
     where there is one, else `label`), `source` (what is left out together), `part` (dataset, family or application),
     `fold` (EVERY_BUILD for what was written for training), `lineage` (the same for near-duplicates), `learn` (False for
-    rows above the caps: honest text for signatures, nothing to learn labels from), `train_only`, `organic`,
-    `has_template`, `kind`, `lang`, `gold`, `gold_sure`, `conversation`.
+    rows above the caps that no reader read: honest text for signatures, nothing to learn labels from), `measure`
+    (False above the caps, read or not: which rows are judged must not hang on which were read), `train_only`,
+    `organic`, `has_template`, `kind`, `lang`, `gold`, `gold_sure`, `conversation`.
     """
     rng = np.random.default_rng(seed)
     rows = pd.concat([_prompts(data, rng), _extraction(data, rng), _benign(data, rng), _written()], ignore_index=True)
@@ -112,8 +113,9 @@ def _prompts(data: Path, rng: np.random.Generator) -> pd.DataFrame:
     few = _within(rows, ["dataset", "variant"], MOST_PER_VARIANT, rng) & _within(
         rows, ["source", "label"], MOST_PER_SOURCE, rng
     )
+    few |= rows["gold"] != ""
     read = rows["text"].map(digest).isin(readings().keys())  # what a reader labelled is worth more than the caps save
-    return _columns(rows.assign(learn=few | read | (rows["gold"] != "")))
+    return _columns(rows.assign(learn=few | read, measure=few))
 
 
 def _extraction(data: Path, rng: np.random.Generator) -> pd.DataFrame:

@@ -12,13 +12,13 @@ import numpy as np
 import pandas as pd
 
 from classifier.types import CAPABILITIES, OTHER
-from training.measures import Bools, Floats, Ints, gold_rows, upper_quantile
+from training.measures import LEAST_SET_ROWS, Bools, Floats, Ints, gold_rows, upper_quantile
 from training.prepare import source_weights
 
 EQUAL_MASS_BINS = 10
 ECE_BINS = 15
 FALSE_POSITIVE_RATES = (0.001, 0.01, 0.05)
-CONFIDENCES = (0.8, 0.9, 0.95)
+MISSES = (0.2, 0.1, 0.05)  # of conformal sets, one less their confidence
 MARGINS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7)
 
 
@@ -56,11 +56,11 @@ class Abstention:
 
 @dataclass(frozen=True)
 class ConformalSets:
-    """Sets of labels that are to hold the true one with `confidence`: the share that does (`coverage`), that of the
-    source where it does least (`worst`), mean number of labels (`size`), and the share of sets of one label (`single`).
-    """
+    """Sets of labels that are to hold the true one but for a share `misses`: the share that does (`coverage`), that of
+    the data set of LEAST_SET_ROWS rows or more where it does least (`worst`, NaN without any), mean number of labels
+    (`size`), and the share of sets of one label (`single`)."""
 
-    confidence: float
+    misses: float
     coverage: float
     worst: float
     size: float
@@ -190,28 +190,29 @@ def abstentions(rows: pd.DataFrame) -> tuple[Abstention, ...]:
 
 
 def conformal_sets(rows: pd.DataFrame) -> tuple[ConformalSets, ...]:
-    """Split conformal sets of least ambiguous labels (Sadinle, Lei & Wasserman 2019) at each of CONFIDENCES: every
-    label whose probability is at least the (1 - confidence) quantile of the true label's on the other groups (column
-    `group`), every source counting the same. Empty if there is one group only."""
+    """Split conformal sets of least ambiguous labels (Sadinle, Lei & Wasserman 2019) at each of MISSES: every
+    label whose probability is at least what `misses` of the true labels lie below on the other groups (column
+    `group`), every source counting the same, without the correction for few rows. Empty if there is one group only."""
+    if rows["group"].nunique() < 2:
+        return ()
     three = rows[[f"p_{c}" for c in CAPABILITIES]].to_numpy(float)
     four = np.column_stack([three, 1 - three.sum(axis=1)])
     truth = rows["label"].map({label: i for i, label in enumerate((*CAPABILITIES, OTHER))}).to_numpy()
-    if rows["group"].nunique() < 2:
-        return ()
-    return tuple(_conformal(rows, four, four[np.arange(len(rows)), truth], c) for c in CONFIDENCES)
+    return tuple(_conformal(rows, four, four[np.arange(len(rows)), truth], misses) for misses in MISSES)
 
 
-def _conformal(rows: pd.DataFrame, four: Floats, of_truth: Floats, confidence: float) -> ConformalSets:
+def _conformal(rows: pd.DataFrame, four: Floats, of_truth: Floats, misses: float) -> ConformalSets:
     weights, group = source_weights(rows["source"]), rows["group"].to_numpy()
     least = np.zeros(len(rows))
     for name in np.unique(group):
         others = group != name
-        least[group == name] = -upper_quantile(-of_truth[others], weights[others], 1 - confidence)
+        least[group == name] = -upper_quantile(-of_truth[others], weights[others], misses)
     sizes, held = (four >= least[:, None]).sum(axis=1), of_truth >= least
+    sets = pd.Series(held).groupby([rows["part"].to_numpy(), rows["label"].to_numpy()]).agg(["mean", "size"])
     return ConformalSets(
-        confidence,
+        misses,
         coverage=float(np.average(held, weights=weights)),
-        worst=float(pd.Series(held).groupby(rows["source"].to_numpy()).mean().min()),
+        worst=float(sets["mean"][sets["size"] >= LEAST_SET_ROWS].min()),
         size=float(np.average(sizes, weights=weights)),
         single=float(np.average(sizes == 1, weights=weights)),
     )

@@ -29,9 +29,7 @@ LAYER_RATE = 1e-3
 LEXICON_RATE = 3e-3
 DROPOUT = 0.3
 TOKEN_DROPOUT = 0.4
-GEOMETRY_WEIGHT = (
-    1.0  # of the loss that turns embeddings to the teacher's: what template vectors and new topics rest on
-)
+GEOMETRY_WEIGHT = 1.0  # of the loss that turns embeddings to the teacher's: what template vectors rest on
 MOST_TOKENS = 512  # of a text, while learning
 
 Floats = NDArray[np.float32]
@@ -89,7 +87,7 @@ class Student(torch.nn.Module):
 
 
 def imitate(tokens: TokenBatch, counts: csr_matrix, taught: Imitation, table: Floats, seed: int) -> Student:
-    """Train a student. `counts`: unit rows of lexicon features (see `heads.unit_rows`), `table`: where rows start."""
+    """Train a student. `counts`: rows of lexicon features (see `heads.weighed_rows`), `table`: where rows start."""
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     student = Student(table, counts.shape[1], taught.embeddings.shape[1])
