@@ -102,6 +102,8 @@ def _notes(groups: Groups, labels: pd.DataFrame) -> tuple[str, ...]:
         f"{FOLDS} folds were left out in {groups.count} groups, of which {groups.first} were measured:"
         f" {int((~labels['known']).sum())} rows were judged by builds without their source and its near-duplicates.",
         "Thresholds and calibration of a group were fitted on what was said of the other groups.",
+        "Prompts written for training are in every build. Some were composed after earlier cards had shown which kinds"
+        " of prompts are missed: kinds, not their texts, but figures on those kinds flatter.",
         "The transformer was run in bfloat16; parity of its int8 graph is a test.",
         f"Stray labels set right by readers: {MINILM} has macro-F1 {_quality(labels, f'{CURVE}{SHARES[-1]}'):.3f} with"
         f" them and {_quality(labels, AS_SOURCED):.3f} with the labels of the sources.",

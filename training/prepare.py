@@ -40,7 +40,7 @@ SELF_INSTRUCT = (  # one lineage in five repositories: leaving out one of them o
     "belle_zh_selfinstruct",
 )
 
-EVERY_BUILD = -1  # fold of rows that are never left out: written for training, no source of the data is kin to them
+EVERY_BUILD = -1  # fold of what was written for training: never left out, but for near-duplicates of what is
 _COLUMNS = (
     *("text", "role", "label", "source", "part", "organic", "has_template", "kind", "lang"),
     *("gold", "gold_sure", "train_only", "conversation", "learn", "measure"),
