@@ -25,7 +25,14 @@ pytestmark = pytest.mark.training
 HOSTILE = "<script>alert(1)</script>|"
 SECTIONS = [
     *("Targets", "Capability", "Data sets", "Hand-labelled organic prompts", "Languages and lengths", "Calibration"),
-    *("Recall at low false-positive rates", "Abstention", "Extraction", "All contenders", "Cost and quality"),
+    *(
+        "Recall at low false-positive rates",
+        "Abstention",
+        "Conformal sets",
+        "Extraction",
+        "All contenders",
+        "Cost and quality",
+    ),
     *("Learning curve", "Stray labels", "Notes"),
 ]
 MOST_PICTURE_BYTES = 60_000
@@ -46,6 +53,7 @@ def evaluation(seed: int, right: float) -> pd.DataFrame:
     for name in LABELS[:3]:
         prompts[f"p_{name}"] = (prompts["capability"] == name) * 0.6 + rng.random(600) * 0.3
     prompts["part"] = prompts["label"] + HOSTILE
+    prompts["group"] = rng.integers(2, size=600)
     prompts["lang"] = np.where(rng.random(600) < 0.3, "zh", "en")
     prompts["length"] = np.exp(rng.normal(5.5, 1.8, 600)).astype(int) + 1
     read = prompts.head(150).assign(label="", gold=prompts["label"].head(150), gold_sure=1.0, organic=True)
@@ -249,7 +257,7 @@ def test_one_contender_alone_makes_a_card(tmp_path: Path) -> None:
     bare = replace(facts(), notes=(), learning_curve=None, strays=None)
     write_card([alone], bare, tmp_path / "alone.md", tmp_path / "alone.html")
     card = (tmp_path / "alone.md").read_text("utf-8")
-    assert re.findall(r"^## (.*)$", card, re.MULTILINE) == SECTIONS[:10]
+    assert re.findall(r"^## (.*)$", card, re.MULTILINE) == SECTIONS[:11]
     assert "extraction, unseen families: loose recall" in card
     assert "not measured" in card
     assert "(alone/recall.svg)" not in card  # no data set has a hundred rows

