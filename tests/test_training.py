@@ -95,11 +95,11 @@ def test_calibration_recovers_known_lines() -> None:
     labels = np.array(["coding", "agentic_reasoning", "long_horizon_planning", "other"])[truth]
     rows = pd.DataFrame({"role": "prompt", "label": labels, "train_only": False, "source": "s", "has_template": False})
     intents = rows.assign(role=np.where(asked, "extraction", "benign"), label="", has_template=asked)
-    logits = np.column_stack([lines * 2 - [0.5, 0, 0, 0], np.zeros(n)])
+    logits = np.column_stack([lines * 2, np.zeros(n)])
     both = pd.concat([rows, intents], ignore_index=True).assign(organic=False)
     found = fit_calibration(both, np.concatenate([logits, np.column_stack([np.zeros((n, 4)), meant / 2])]))
     assert found.scale == pytest.approx((0.5, 0.5, 0.5, 0.5, 2.0), abs=0.1)
-    assert found.shift == pytest.approx((0.25, 0, 0, 0, 0), abs=0.1)
+    assert found.shift == pytest.approx((0, 0, 0, 0, 0), abs=0.1)
 
 
 def test_near_duplicates_share_a_lineage() -> None:

@@ -42,7 +42,7 @@ PERSON_PROMPTS = 30
 CONFIDENCE = 0.95
 THRESHOLDS = tuple(np.round(np.arange(0.2, 0.91, 0.02), 2).tolist())
 MOST_FALSE_ALARMS = 0.02  # agentic or planning named on organic prompts that ask for neither
-ALARM_PRICE = 1.0  # macro-F1 that a false-alarm rate above it costs, each per unit
+ALARM_PRICE = 0.5  # macro-F1 that a false-alarm rate above it costs, each per unit
 CASCADE_MARGIN = 0.9  # quality is nearly that of asking always, see the report card
 
 Floats = NDArray[np.float64]
@@ -99,12 +99,13 @@ def measured(rows: pd.DataFrame) -> Bools:
 
 
 def fit_calibration(rows: pd.DataFrame, logits: Floats) -> Calibration:
-    """Temperature and shifts that make the logits [n, 5] of left-out rows likeliest: one temperature and three shifts
-    for TARGETS (Guo et al. 2017), slope and shift for the intent (Platt 1999). Sources weigh the same."""
+    """What makes the logits [n, 5] of left-out rows likeliest: one temperature for TARGETS (Guo et al. 2017), slope and
+    shift for the intent (Platt 1999). Sources weigh the same. Shifts of TARGETS would fit the sources at hand, as
+    thresholds of their own would (see `choose_thresholds`)."""
     known = measured(rows)
     truth = rows["label"][known].map(LABELS.index).to_numpy()
     weights = source_weights(rows["source"][known])
-    scale, *shifts = minimize(_target_loss, [1, 0, 0, 0], (logits[known][:, :-1], truth, weights)).x
+    scale = float(minimize(_target_loss, [1], (logits[known][:, :-1], truth, weights)).x[0])
     asked = ((rows["role"] == EXTRACTION) & rows["has_template"].astype(bool)).to_numpy()
     honest = (rows["role"] == BENIGN).to_numpy() | rows["organic"].to_numpy(bool)
     balance = np.zeros(len(rows))
@@ -112,11 +113,11 @@ def fit_calibration(rows: pd.DataFrame, logits: Floats) -> Calibration:
         balance[kind] = source_weights(rows["source"][kind]) / max(kind.sum(), 1)
     told = asked | honest
     slope, shift = minimize(_intent_loss, [1, 0], (logits[told, -1], asked[told], balance[told])).x
-    return Calibration((scale,) * len(LABELS) + (float(slope),), (*shifts, 0.0, float(shift)))
+    return Calibration((scale,) * len(LABELS) + (float(slope),), (0.0,) * len(LABELS) + (float(shift),))
 
 
-def _target_loss(line: Floats, logits: Floats, truth: NDArray[np.int64], weights: Floats) -> float:
-    scores = logits * line[0] + np.append(line[1:], 0)
+def _target_loss(scale: Floats, logits: Floats, truth: NDArray[np.int64], weights: Floats) -> float:
+    scores = logits * scale[0]
     scores = scores - scores.max(axis=1, keepdims=True)
     likelihoods = scores[np.arange(len(truth)), truth] - np.log(np.exp(scores).sum(axis=1))
     return float(-np.average(likelihoods, weights=weights))
