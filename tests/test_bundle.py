@@ -135,10 +135,10 @@ def test_no_folder_no_manifest_no_json(folder: Path, tmp_path: Path) -> None:
     assert "manifest.json is not valid JSON" in refusal(folder)
 
 
-@pytest.mark.parametrize("version", [1, 3, "2", None])
+@pytest.mark.parametrize("version", [2, 4, "3", None])
 def test_another_format_is_refused_before_anything_else_of_it_is_looked_at(folder: Path, version: Any) -> None:
     (folder / "manifest.json").write_text(json.dumps({"format_version": version, "made by": "a later probewatch"}))
-    assert f"its format version is {version!r}, expected 2" in refusal(folder)
+    assert f"its format version is {version!r}, expected 3" in refusal(folder)
 
 
 def test_an_altered_manifest_is_refused(folder: Path) -> None:
