@@ -28,7 +28,6 @@ _INVISIBLE = re.compile(
 _UNCLEAN = re.compile(f"{_INVISIBLE.pattern[:-1]}\ud800-\udfff]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _ASCII_SPACE = np.array([chr(code).isspace() for code in range(128)])
-_FOLDED = bytes(ord(" ") if chr(code).isspace() else ord(chr(code).lower()) for code in range(128)) + bytes(128)
 _DIGITS = b"0123456789"
 
 
@@ -41,15 +40,9 @@ def normalise_text(text: str) -> str:
     """NFKC, no invisible characters, lower case, runs of whitespace as one space. Lone surrogates become U+FFFD.
     Idempotent."""
     if text.isascii():
-        return _normal_ascii(text)
+        return " ".join(text.lower().split())
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", _visible(text)).lower())
     return " ".join(_visible(folded).split())
-
-
-def _normal_ascii(text: str) -> str:
-    """The same by bytes; words are split only where there are runs of whitespace."""
-    folded = text.encode("ascii").translate(_FOLDED)
-    return (b" ".join(folded.split()) if b"  " in folded else folded.strip(b" ")).decode("ascii")
 
 
 def _visible(text: str) -> str:
