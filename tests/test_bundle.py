@@ -85,7 +85,7 @@ def test_the_id_is_the_digest_of_the_manifest_without_it(folder: Path) -> None:
     bundle_id = document.pop("bundle_id")
     canonical = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     assert bundle_id == hashlib.sha256(canonical.encode()).hexdigest()[:16]
-    assert document["format_version"] == 2
+    assert document["format_version"] == 3
 
 
 def test_the_id_depends_on_files_and_facts_only(folder: Path, tmp_path: Path) -> None:

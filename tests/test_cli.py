@@ -304,7 +304,7 @@ def test_score_in_words_says_the_same(capsys: pytest.CaptureFixture[str], monkey
 def test_bundle_show_and_verify(capsys: pytest.CaptureFixture[str]) -> None:
     manifest = open_bundle(default_bundle_dir()).manifest
     shown = Ran(capsys, "bundle", "show")
-    assert shown.code == 0 and shown.out.startswith(f"bundle {manifest.bundle_id} (format 2)")
+    assert shown.code == 0 and shown.out.startswith(f"bundle {manifest.bundle_id} (format 3)")
     assert all(name in shown.out for name in manifest.files)
     assert json.loads(Ran(capsys, "bundle", "show", "--json").out)["bundle_id"] == manifest.bundle_id
     verified = Ran(capsys, "bundle", "verify", default_bundle_dir())
