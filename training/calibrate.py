@@ -43,7 +43,7 @@ CONFIDENCE = 0.95
 THRESHOLDS = tuple(np.round(np.arange(0.2, 0.91, 0.02), 2).tolist())
 MOST_FALSE_ALARMS = 0.02  # agentic or planning named on organic prompts that ask for neither
 ALARM_PRICE = 0.5  # macro-F1 that a false-alarm rate above it costs, each per unit
-CASCADE_MARGIN = 0.9  # quality is nearly that of asking always, see the report card
+CASCADE_MARGIN = 0.6  # asks for half of the prompts and is no worse than asking always, see the report card
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
