@@ -61,7 +61,7 @@ def test_the_student_reads_as_the_encoder_does(tmp_path: Path) -> None:
     from classifier.encoder import StaticEncoder
     from classifier.labeler import head_features
     from classifier.lexicon import Lexicon, count_features
-    from training.heads import Line, inverse_document_frequency, save_student, unit_rows
+    from training.heads import Line, inverse_document_frequency, save_student, weighed_rows
     from training.student import Student
 
     tokenizer = models.tokenizer()
@@ -70,7 +70,7 @@ def test_the_student_reads_as_the_encoder_does(tmp_path: Path) -> None:
     idf = inverse_document_frequency(counts)
     student = Student(models.table(), counts.shape[1], 12).eval()
     torch.nn.init.normal_(student.lexicon.weight)
-    features = unit_rows(counts, idf)
+    features = weighed_rows(counts, idf)
     with torch.no_grad():
         expected = student(tokens, features)[0].numpy()
     save_student(student, Line(np.zeros(counts.shape[1]), 0.0), idf, tmp_path)
@@ -180,12 +180,13 @@ def test_the_learning_curve_learns_from_nested_shares_of_the_sources(monkeypatch
         return fit(some, *rest)
 
     monkeypatch.setattr(baselines, "_minilm", watched)
-    named = learning_curve(rows.assign(label="other"), rows, embeddings, embeddings, 0)
+    sourced = np.where(np.arange(n) % 16 < 8, "coding", "other")  # names of sources that say nothing of their prompts
+    named = learning_curve(rows.assign(label=sourced), rows, embeddings, embeddings, 0)
     assert [len(of) for of in learnt] == [16, 2, 4, 8, 16]
     assert all(fewer < more for fewer, more in pairwise(learnt[1:]))
     assert list(named.columns) == ["as sourced", *(f"curve:{share}" for share in SHARES)]
     right = [(named[column].to_numpy() == lesson).mean() for column in named]
-    assert right[0] == pytest.approx((lesson == 3).mean())  # sources that call everything other
+    assert right[0] < 0.5
     assert right[-1] > 0.9
 
 
