@@ -96,7 +96,7 @@ def find_clusters(
     shingles, code = np.unique(rows.shingle, return_inverse=True)
     allowed = np.ones(len(shingles), np.bool_)
     if accounts is not None:
-        allowed = _by_two_accounts(code, accounts[rows.sample], len(shingles))
+        allowed = by_two_accounts(code, accounts[rows.sample], len(shingles))
     found = _Search(rows, code, allowed, least).groups()
     return [Cluster(shingles[_in_order(rows, code, g.fixed, g.members)], g.members, g.pooled) for g in found]
 
@@ -200,7 +200,7 @@ def _in_order(
     return codes[np.lexsort((codes, rank[order][first + counts // 2]))]
 
 
-def _by_two_accounts(code: NDArray[np.int64], account: NDArray[np.int64], size: int) -> NDArray[np.bool_]:
+def by_two_accounts(code: NDArray[np.int64], account: NDArray[np.int64], size: int) -> NDArray[np.bool_]:
     """Whether samples of at least two accounts have the shingle, [size]."""
     pairs = np.unique(np.stack([code, account]), axis=1)
     return np.bincount(pairs[0], minlength=size) >= 2

@@ -1,19 +1,27 @@
-"""Composition root: a bundle's files -> a working pipeline. The only place that knows which file feeds which module."""
+"""Composition root: a bundle's files, and a local catalogue's -> a working pipeline.
+
+The only place that knows which file feeds which module.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
-from classifier.bundle import Bundle, Decisions, Stratum, open_bundle
+from classifier.bundle import Bundle, Decisions, Stratum, identify, open_bundle
+from classifier.catalogue import Catalogue, open_catalogue
 from classifier.encoder import StaticEncoder
+from classifier.errors import BundleError
 from classifier.evidence import Baselines
 from classifier.heads import Heads
 from classifier.labeler import Cascade, Labeler, Labelled
 from classifier.lexicon import Lexicon
 from classifier.shingles import Shingler
+from classifier.signatures import Signature
 from classifier.templates import FACTS_FILE, SHINGLES_FILE, VECTORS_FILE, TemplateIndex
 from classifier.transformer import TRANSFORMER, TRANSFORMER_TOKENIZER, Transformer
 from classifier.types import CAPABILITIES, Tier
@@ -31,21 +39,41 @@ DEFAULT_HASH_KEY = b"probewatch"
 """Key of unit and scaffold hashes where the caller gives none. Public: whoever shares labels gives one of his own."""
 
 
-class Pipeline:
-    """Labels events with one bundle. Immutable and thread-safe; an update loads a new one."""
+@dataclass(frozen=True)
+class Made:
+    """What outputs name as their makers."""
 
-    def __init__(self, bundle: Bundle, labeler: Labeler, hash_key: bytes) -> None:
+    bundle_id: str
+    catalogue_id: str
+
+
+class Pipeline:
+    """Labels events with one bundle, and a local catalogue over it if there is one.
+
+    Immutable and thread-safe; an update loads a new one.
+    """
+
+    def __init__(self, bundle: Bundle, labeler: Labeler, hash_key: bytes, catalogue: Catalogue | None) -> None:
         self._bundle = bundle
         self.labeler = labeler
         self.hash_key = hash_key
+        self.catalogue = catalogue
 
     @classmethod
-    def load(cls, bundle_dir: Path, hash_key: bytes = DEFAULT_HASH_KEY) -> Pipeline:
-        """Verify and load a bundle. Raises BundleError if it is missing, damaged or of another format."""
+    def load(cls, bundle_dir: Path, hash_key: bytes = DEFAULT_HASH_KEY, catalogue: Path | None = None) -> Pipeline:
+        """Verify and load a bundle, and the catalogue in a folder.
+
+        Raises:
+            BundleError: either is missing, damaged or of another format, or both have a signature of the same id.
+        """
         bundle = open_bundle(bundle_dir)
         for name in (*MODEL_FILES, *(TRANSFORMER_FILES if (bundle.path / TRANSFORMER).exists() else ())):
             bundle.file(name)  # refuses a file that the manifest does not vouch for
-        return cls(bundle, load_labeler(bundle.path, bundle.manifest.facts.decisions, hash_key), hash_key)
+        local = open_catalogue(catalogue) if catalogue is not None else None
+        entries = local.fitted(_encoder_digest(bundle)) if local is not None else ()
+        signatures = [entry.signature for entry in entries]
+        labeler = load_labeler(bundle.path, bundle.manifest.facts.decisions, hash_key, signatures)
+        return cls(bundle, labeler, hash_key, local)
 
     def label(self, events: pa.RecordBatch) -> Labelled:
         """Label events (EVENT_SCHEMA), in order."""
@@ -62,7 +90,16 @@ class Pipeline:
 
     @property
     def catalogue_id(self) -> str:
-        return EMPTY_CATALOGUE
+        return self.catalogue.id if self.catalogue is not None else EMPTY_CATALOGUE
+
+    @property
+    def made_by(self) -> Made:
+        return Made(self.bundle_id, self.catalogue_id)
+
+    @property
+    def encoder_digest(self) -> str:
+        """Names the encoder: vectors of two encoders cannot be compared."""
+        return _encoder_digest(self._bundle)
 
     @property
     def baselines(self) -> Baselines:
@@ -79,12 +116,15 @@ class Pipeline:
         return len({fact.family for fact in facts if fact.tier is not Tier.BENIGN})
 
 
-def load_labeler(folder: Path, decisions: Decisions, hash_key: bytes = DEFAULT_HASH_KEY) -> Labeler:
-    """Put the models in a folder together. Digests are the caller's concern."""
+def load_labeler(
+    folder: Path, decisions: Decisions, hash_key: bytes = DEFAULT_HASH_KEY, local: Sequence[Signature] = ()
+) -> Labeler:
+    """Put the models in a folder together, and local signatures. Digests are the caller's concern."""
     encoder = StaticEncoder.load(folder / TOKENIZER, folder / TABLE)
+    index = TemplateIndex.load(folder, Shingler(encoder.tokenizer.vocabulary()), encoder.dimensions)
     return Labeler(
         encoder=encoder,
-        templates=TemplateIndex.load(folder, Shingler(encoder.tokenizer.vocabulary()), encoder.dimensions),
+        templates=_layered(index, local),
         lexicon=Lexicon.load(folder / LEXICON, encoder.tokenizer.vocab_size),
         heads=Heads(folder / CLASSIFIER),
         calibration=decisions.static,
@@ -92,6 +132,27 @@ def load_labeler(folder: Path, decisions: Decisions, hash_key: bytes = DEFAULT_H
         thresholds=np.array([decisions.thresholds[name] for name in CAPABILITIES], np.float32),
         hash_key=hash_key,
     )
+
+
+def _layered(index: TemplateIndex, local: Sequence[Signature]) -> TemplateIndex:
+    """The index of a bundle with local signatures after its own. Raises BundleError if they do not go together."""
+    known = {signature.facts.id for signature in index.signatures}
+    shared = [signature.facts.id for signature in local if signature.facts.id in known]
+    if shared:
+        raise BundleError(
+            f"the catalogue has a signature {shared[0]}, and so has the bundle; use the bundle it was made beside, or "
+            "add its samples to a new catalogue under another family name."
+        )
+    try:
+        return index.with_signatures(local)
+    except ValueError as error:
+        raise BundleError(
+            f"the catalogue's signatures do not fit the bundle's encoder ({error}); copy it again."
+        ) from error
+
+
+def _encoder_digest(bundle: Bundle) -> str:
+    return identify({name: bundle.manifest.files[name].sha256 for name in (TOKENIZER, TABLE)})
 
 
 def _cascade(folder: Path, decisions: Decisions) -> Cascade | None:

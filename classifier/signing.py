@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from classifier.encoder import Encoded, StaticEncoder, TokenBatch, l2_normalise
 from classifier.induction import Cluster, Sampled
 from classifier.shingles import Shingler, ShingleTable, tally
-from classifier.templates import Facts, Signature
+from classifier.signatures import Facts, Signature
 from classifier.text import normalise_text
 from classifier.types import Tier
 

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from classifier.encoder import StaticEncoder, TokenBatch
 from classifier.induction import Sampled, find_clusters
 from classifier.shingles import Shingler, ShingleTable
+from classifier.signatures import Signature
 from classifier.signing import LEAST_SAMPLES, Family, Honest, above_noise, blocks, sign
-from classifier.templates import Signature
 from classifier.text import normalise_text
 from classifier.types import TARGETS, Tier
 

@@ -1,0 +1,225 @@
+"""The commands `probewatch templates`: look into the known templates, check them, and add those of a new campaign."""
+
+from __future__ import annotations
+
+import re
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from classifier.errors import UsageError
+from service.options import AsJson, BundleDir, CatalogueDir, load_pipeline
+
+if TYPE_CHECKING:
+    from classifier.pipeline import Pipeline
+    from classifier.signing import Family
+    from service.prompts import Prompts
+    from service.proposals import Proposal
+
+templates_app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Known templates: those of the bundle, and your own in a catalogue over them.",
+)
+_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
+
+
+class LocalTier(StrEnum):
+    """Tiers that an analyst may give an extraction signature."""
+
+    EXCLUSIVE = "exclusive"
+    PUBLIC = "public"
+
+
+@templates_app.command("list")
+def list_templates(bundle: BundleDir = None, catalogue: CatalogueDir = None, as_json: AsJson = False) -> None:
+    """List the signatures of a bundle and a catalogue, one a line."""
+    from service import template_words
+
+    pipeline = load_pipeline(bundle, catalogue)
+    listed = template_words.listed_of(pipeline)
+    if as_json:
+        _echo_json(pipeline, templates=[template_words.as_json(one) for one in listed])
+    else:
+        typer.echo("\n".join(template_words.list_lines(listed)))
+
+
+@templates_app.command("show")
+def show_template(
+    id: Annotated[str, typer.Argument(metavar="ID", help="Id of a signature, as `list` prints it.")],
+    bundle: BundleDir = None,
+    catalogue: CatalogueDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what is known of one signature. Its wording is not: only hashes of it are kept."""
+    from service import template_words
+
+    pipeline = load_pipeline(bundle, catalogue)
+    found = [one for one in template_words.listed_of(pipeline) if one.signature.facts.id == id]
+    if not found:
+        raise UsageError(f"{id}: no signature has this id; `probewatch templates list` shows those there are.")
+    if as_json:
+        _echo_json(pipeline, template=template_words.as_json(found[0]))
+    else:
+        typer.echo("\n".join(template_words.show_lines(found[0])))
+
+
+@templates_app.command("check")
+def check_templates(
+    bundle: BundleDir = None,
+    catalogue: CatalogueDir = None,
+    benign: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--benign", metavar="FILE", help="Traffic known to be harmless, to count matches in; may be repeated."
+        ),
+    ] = None,
+) -> None:
+    """Check that signatures do not get in each other's way.
+
+    An id that is there twice is refused (exit code 4). Pairs of signatures of different families that share over half
+    of the smaller one's shingles are listed: what matches one may well match the other. With --benign: the share of
+    prompts that each signature matches, as `label` would name it.
+    """
+    from service.prompts import read_prompts
+    from service.template_checks import collisions, match_counts
+    from service.template_words import benign_lines, check_lines
+
+    pipeline = load_pipeline(bundle, catalogue)
+    index, encoder = pipeline.labeler.templates, pipeline.labeler.encoder
+    typer.echo("\n".join(check_lines(index.signatures, collisions(index.signatures, index.signatures))))
+    if benign:
+        n, counts = 0, match_counts(index, [], encoder)
+        for part in read_prompts(benign):
+            n, counts = n + len(part), counts + match_counts(index, part.normalised, encoder)
+        typer.echo("\n".join(benign_lines(index.signatures, counts, n)))
+
+
+@templates_app.command("add")
+def add_templates(
+    source: Annotated[
+        str, typer.Option("--from", metavar="FILE", help="5 to 500 prompts of one campaign, as `label` reads them.")
+    ],
+    family: Annotated[str, typer.Option("--family", metavar="NAME", help="What to call it in every output.")],
+    technique: Annotated[
+        str | None, typer.Option(metavar="NAME", help="How it extracts, such as rubric_grading.", show_default="none")
+    ] = None,
+    capability: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="What it extracts: coding, agentic_reasoning, long_horizon_planning or other.",
+            show_default="what each payload asks for",
+        ),
+    ] = None,
+    tier: Annotated[
+        LocalTier | None,
+        typer.Option(
+            help="exclusive: nobody honest sends it, and it may flag. public: it is shown, and at most puts an account "
+            "up for review. Evidence counts it as given; a verdict on the very traffic it was learnt from is outside "
+            "the promise on false flags.",
+            show_default="public",
+        ),
+    ] = None,
+    benign: Annotated[
+        bool, typer.Option("--benign", help="The prompts are of a harmless application: excuse what is fixed in them.")
+    ] = False,
+    against: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FILE",
+            help="Traffic known to be ordinary, which it must not match, besides the sample that is shipped; held in "
+            "memory; may be repeated.",
+        ),
+    ] = None,
+    note: Annotated[str, typer.Option(metavar="TEXT", help="Who adds it and why; kept as you write it.")] = "",
+    bundle: BundleDir = None,
+    catalogue: Annotated[
+        Path, typer.Option("--catalogue", metavar="DIR", help="Catalogue to add to; made if it is not there.")
+    ] = Path("catalogue"),
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be added, and stop.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Add without asking.")] = False,
+) -> None:
+    """Add the template of a new campaign, from prompts that were made with it.
+
+    What the prompts share is told from what varies in them: only runs of three words that at least 5 prompts of two
+    accounts share are kept, as hashes, and vectors. Neither the prompts nor the wording are stored. The wording is
+    shown for you to confirm; a signature that matches 1 % of ordinary prompts or more is refused.
+
+    Use the catalogue with --catalogue DIR in `label` and `score`; every output names its version.
+
+    \b
+    probewatch templates add --from samples.jsonl --family night_mill --dry-run
+    """
+    from classifier.catalogue import INDEX
+    from service.prompts import read_samples
+    from service.proposals import MOST_SAMPLES, propose
+
+    wanted = _family(family, technique, capability, tier, benign)
+    if not (dry_run or yes or sys.stdin.isatty()):
+        raise UsageError("There is no terminal to confirm on: give --yes to add without asking, or --dry-run to look.")
+    pipeline = load_pipeline(bundle, catalogue if (catalogue / INDEX).exists() else None)
+    samples, ordinary = read_samples(source, MOST_SAMPLES), _ordinary(against)
+    proposals = propose(samples, wanted, ordinary, pipeline.labeler)
+    _print_proposals(proposals, samples, len(ordinary))
+    if dry_run:
+        typer.echo("Nothing was added (--dry-run).")
+    elif yes or typer.confirm(f"Add to {catalogue}?"):
+        _add(catalogue, proposals, note, pipeline)
+    else:
+        typer.echo("Nothing was added.")
+
+
+def _family(name: str, technique: str | None, capability: str | None, tier: LocalTier | None, benign: bool) -> Family:
+    from classifier.signing import Family
+    from classifier.types import TARGETS, Tier
+
+    for option, given in (("--family", name), ("--technique", technique)):
+        if given is not None and _NAME.fullmatch(given) is None:
+            raise UsageError(
+                f"{option} got {given!r}: expected up to 64 of a-z, 0-9, _, . and -, a letter or digit first."
+            )
+    if capability is not None and capability not in TARGETS:
+        raise UsageError(f"--capability got {capability!r}: expected one of {', '.join(TARGETS)}.")
+    if benign and (technique is not None or capability is not None or tier is not None):
+        raise UsageError("--benign is a harmless application: leave out --technique, --capability and --tier.")
+    given_tier = Tier(tier.value) if tier is not None else Tier.PUBLIC
+    return Family(name, technique, capability, Tier.BENIGN if benign else given_tier)
+
+
+def _ordinary(against: list[str] | None) -> Prompts:
+    from service.prompts import joined_prompts, read_prompts, sample_ordinary
+
+    return joined_prompts([sample_ordinary(), *(read_prompts(against) if against else ())])
+
+
+def _print_proposals(proposals: list[Proposal], samples: Prompts, n_ordinary: int) -> None:
+    from service.template_words import proposal_lines
+
+    if samples.n_rejected:
+        typer.echo(f"{samples.n_rejected:,} records could not be read and are left out.")
+    for proposal in proposals:
+        typer.echo("\n".join(proposal_lines(proposal, len(samples), n_ordinary)))
+
+
+def _add(folder: Path, proposals: list[Proposal], note: str, pipeline: Pipeline) -> None:
+    from datetime import UTC, datetime
+
+    from classifier.catalogue import Entry, Origin, add_entries
+    from service.report_words import counted
+
+    since = datetime.now(UTC).isoformat(timespec="seconds")
+    entries = [Entry(p.signature, Origin(since, note, p.n_samples, p.n_accounts)) for p in proposals]
+    written = add_entries(folder, entries, pipeline.encoder_digest)
+    had = counted(len(written.entries), "signature")
+    typer.echo(f"{folder}: now catalogue {written.id} with {had}, {len(entries)} of them new.")
+
+
+def _echo_json(pipeline: Pipeline, **content: object) -> None:
+    import json
+
+    ids = {"bundle_id": pipeline.bundle_id, "catalogue_id": pipeline.catalogue_id}
+    typer.echo(json.dumps({**content, **ids}, ensure_ascii=False))
