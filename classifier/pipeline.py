@@ -147,7 +147,8 @@ def _layered(index: TemplateIndex, local: Sequence[Signature]) -> TemplateIndex:
         return index.with_signatures(local)
     except ValueError as error:
         raise BundleError(
-            f"the catalogue's signatures do not fit the bundle's encoder ({error}); copy it again."
+            "the catalogue's vectors have other dimensions than those of the bundle; copy it again, or add its samples "
+            "to a new one."
         ) from error
 
 

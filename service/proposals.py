@@ -92,13 +92,16 @@ def propose(samples: Prompts, family: Family, ordinary: Prompts, labeler: Labele
     if not clusters:
         raise InputError(_nothing_shared(samples, sampled, least, accounts, honest, shingler))
     wordings = _signed(family, clusters, sampled, samples, encoder)
-    shares = [_ordinary_share(wording.signature, ordinary, labeler) for wording in wordings]
     if family.tier is Tier.BENIGN:
         _refuse_excuses(wordings, labeler.templates.signatures)
     else:
-        _refuse_ordinary(wordings, shares, len(ordinary))
         wordings = _raised(wordings, honest, shingler)
-    proposals = _described(wordings, shares, samples, accounts, labeler)
+    index = labeler.templates.with_signatures([wording.signature for wording in wordings])
+    counts = match_counts(index, ordinary.normalised, encoder)[-len(wordings) :]
+    shares = (counts / max(len(ordinary), 1)).tolist()
+    if family.tier is not Tier.BENIGN:  # an application is part of ordinary traffic
+        _refuse_ordinary(wordings, shares, len(ordinary))
+    proposals = _described(wordings, shares, samples, accounts, index, labeler)
     _refuse_unfound(proposals)
     return proposals
 
@@ -140,11 +143,6 @@ def _raised(wordings: Sequence[_Wording], honest: Honest, shingler: Shingler) ->
     return [_Wording(old.cluster, signature) for old, signature in zip(wordings, raised, strict=True)]
 
 
-def _ordinary_share(signature: Signature, ordinary: Prompts, labeler: Labeler) -> float:
-    alone = TemplateIndex.build([signature], labeler.templates.shingler, labeler.encoder.dimensions)
-    return float(match_counts(alone, ordinary.normalised, labeler.encoder)[0]) / max(len(ordinary), 1)
-
-
 # --- what the analyst sees --------------------------------------------------------------------------------------------
 
 
@@ -153,9 +151,9 @@ def _described(
     shares: Sequence[float],
     samples: Prompts,
     accounts: NDArray[np.int64],
+    index: TemplateIndex,
     labeler: Labeler,
 ) -> list[Proposal]:
-    index = labeler.templates.with_signatures([wording.signature for wording in wordings])
     matched = _matched_by(index, samples.normalised, labeler.encoder)
     proposals = []
     for number, (wording, share) in enumerate(zip(wordings, shares, strict=True), len(labeler.templates.signatures)):
@@ -227,10 +225,11 @@ def _nothing_shared(
     shingles, code = np.unique(sampled.shingle, return_inverse=True)
     by_two = by_two_accounts(code, accounts[sampled.sample], len(shingles))
     most = int((np.bincount(code, minlength=len(shingles)) * by_two).max(initial=0))
+    found = f"found the commonest in {most}" if most else "found none that two accounts share"
     return (
         f"The {len(samples)} samples of {n_accounts} have nothing in common: expected {FEWEST_SHINGLES} runs of three "
-        f"words that at least {least} prompts of two accounts share, found none that more than {most} share; give "
-        "samples of one campaign."
+        f"words that at least {least} prompts of two accounts share, {found}; give samples of "
+        "one campaign."
     )
 
 

@@ -1,4 +1,4 @@
-"""The wording of a proposed signature, for the analyst who confirms it: constant parts of a sample, slots as … and numbers as #.
+"""The wording of a proposed signature, for the analyst who confirms it: slots as … and numbers as #.
 
 Used by `proposals`. Made of the analyst's own file, in memory, and never written: a signature holds no text.
 """

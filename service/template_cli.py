@@ -145,8 +145,8 @@ def add_templates(
 ) -> None:
     """Add the template of a new campaign, from prompts that were made with it.
 
-    What the prompts share is told from what varies in them: only runs of three words that at least 5 prompts of two
-    accounts share are kept, as hashes, and vectors. Neither the prompts nor the wording are stored. The wording is
+    What the prompts share is told from what varies in them. Hashes are kept of runs of three words that at least 5
+    prompts of two accounts share, and mean embeddings; neither the prompts nor the wording is stored. The wording is
     shown for you to confirm; a signature that matches 1 % of ordinary prompts or more is refused.
 
     Use the catalogue with --catalogue DIR in `label` and `score`; every output names its version.
