@@ -90,7 +90,7 @@ def propose(samples: Prompts, family: Family, ordinary: Prompts, labeler: Labele
     least = max(LEAST_SAMPLES, ceil(LEAST_SHARE * len(samples)))
     clusters = _clusters(sampled, _common(sampled, honest, shingler), least, accounts)
     if not clusters:
-        raise InputError(_nothing_shared(samples, sampled, least, accounts, honest, shingler))
+        raise InputError(_nothing_shared(samples, sampled, least, accounts))
     wordings = _signed(family, clusters, sampled, samples, encoder)
     if family.tier is Tier.BENIGN:
         _refuse_excuses(wordings, labeler.templates.signatures)
@@ -205,22 +205,15 @@ def _check_size(samples: Prompts, n_accounts: int) -> None:
         )
 
 
-def _nothing_shared(
-    samples: Prompts,
-    sampled: Sampled,
-    least: int,
-    accounts: NDArray[np.int64],
-    honest: Honest,
-    shingler: Shingler,
-) -> str:
+def _nothing_shared(samples: Prompts, sampled: Sampled, least: int, accounts: NDArray[np.int64]) -> str:
     """What was found instead."""
     n_accounts = counted(len(set(samples.accounts)), "account")
     common = _clusters(sampled, np.empty(0, np.uint64), least, accounts)
     if common:
         shared = counted(len(common[0].shingles), "run")
         return (
-            f"The {len(samples)} samples of {n_accounts} share {shared} of three words, but prompts "
-            "of at least two ordinary accounts hold these too: give samples whose wording is their own."
+            f"The {len(samples)} samples of {n_accounts} share {shared} of three words, but prompts of "
+            "at least two ordinary accounts hold these too: give samples whose wording is their own."
         )
     shingles, code = np.unique(sampled.shingle, return_inverse=True)
     by_two = by_two_accounts(code, accounts[sampled.sample], len(shingles))
@@ -228,8 +221,8 @@ def _nothing_shared(
     found = f"found the commonest in {most}" if most else "found none that two accounts share"
     return (
         f"The {len(samples)} samples of {n_accounts} have nothing in common: expected {FEWEST_SHINGLES} runs of three "
-        f"words that at least {least} prompts of two accounts share, {found}; give samples of "
-        "one campaign."
+        f"words that at least {least} prompts of two accounts share, {found}; give samples of one "
+        "campaign."
     )
 
 

@@ -117,8 +117,8 @@ def _facts_lines(signature: Signature) -> Iterator[str]:
     yield _row("tier", facts.tier.value)
     yield _row("technique", title_of(facts.technique) if facts.technique is not None else "none")
     yield _row("aims at", title_of(facts.target) if facts.target is not None else "what the payload asks for")
-    coverage = f"{facts.min_hits} of them, {percent(facts.min_coverage)} in order, make a match"
-    yield _row("constant", f"{counted(len(signature.shingles), 'run')} of three words; {coverage}")
+    yield _row("constant", f"{counted(len(signature.shingles), 'run')} of three words")
+    yield _row("matches at", f"{facts.min_hits} of them, and {percent(facts.min_coverage)} in order")
 
 
 def _row(name: str, value: str) -> str:

@@ -1,0 +1,414 @@
+"""`probewatch templates`, and --catalogue in `label` and `score`: the real commands, end to end."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from classifier.bundle import data_dir, default_bundle_dir
+from classifier.catalogue import INDEX, add_entries, open_catalogue
+from classifier.errors import BundleError
+from classifier.pipeline import Made, Pipeline
+from classifier.types import CAPABILITIES
+from service import cli, exits, workers
+from tests.command import Ran
+from tests.forgeries import ASKS, BELLOWS, QUILL, SLOT_WORDS, fill, rows
+from tests.runs import labels_of, records, write
+from tests.test_workers import events
+
+SAMPLE = data_dir() / "sample" / "traffic.jsonl"
+NOTE = "Ada, desk 4: seen on resold keys"
+
+
+@pytest.fixture
+def samples(tmp_path: Path) -> Path:
+    return write(tmp_path / "samples.jsonl", rows(fill(QUILL, 30, seed=1)))
+
+
+@pytest.fixture(scope="module")
+def catalogue(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A catalogue with an exclusive family, made by the command."""
+    folder = tmp_path_factory.mktemp("made")
+    file = write(folder / "samples.jsonl", rows(fill(QUILL, 30, seed=1)))
+    assert exits.run_app(cli.app, [str(part) for part in adding(file, folder / "local", "--tier", "exclusive")]) == 0
+    return folder / "local"
+
+
+def adding(file: Path, folder: Path, *more: object) -> tuple[object, ...]:
+    facts = ("--family", "night_mill", "--technique", "task_synthesis", "--capability", "coding", "--note", NOTE)
+    return ("templates", "add", "--from", file, "--catalogue", folder, *facts, "--yes", *more)
+
+
+def label(capsys: pytest.CaptureFixture[str], source: Path, out: Path, *more: object) -> Ran:
+    return Ran(capsys, "label", source, "--out", out, "--quiet", *more)
+
+
+def later_traffic(path: Path) -> Path:
+    """100 uses of the template by two accounts, among other prompts of theirs and of others."""
+    forged = [row | {"event_id": f"f-{i}"} for i, row in enumerate(rows(fill(QUILL, 100, seed=9), accounts=2))]
+    asked = [row | {"event_id": f"q-{i}"} for i, row in enumerate(rows([*ASKS], accounts=2))]
+    return write(path, [*forged, *asked, *records(40)])
+
+
+# --- adding -----------------------------------------------------------------------------------------------------------
+
+
+def test_add_shows_what_it_adds_and_says_where(
+    capsys: pytest.CaptureFixture[str], samples: Path, tmp_path: Path
+) -> None:
+    ran = Ran(capsys, *adding(samples, tmp_path / "local"))
+    assert (ran.code, ran.err) == (0, "") and max(map(len, ran.out.splitlines()[:-1])) <= 80
+    lines = " ".join(ran.out.replace("\u00a0", " ").split())
+    for said in (
+        "signature night_mill/0 tier public technique task synthesis aims at coding constant 43 runs of three words "
+        "matches at 6 of them, and 3 % in order",
+        "samples 30 of 30, of 4 accounts",
+        "found afterwards 100 % of these samples",
+        "ordinary traffic 0 % of 1,276 prompts match it",
+        "wording Here is a scrap of workshop notes, fenced in by tildes … Invent one repair task",
+    ):
+        assert said in lines
+    written = open_catalogue(tmp_path / "local")
+    assert ran.out.endswith(f"{tmp_path / 'local'}: now catalogue {written.id} with 1 signature, 1 of them new.\n")
+    (entry,) = written.entries
+    assert (entry.origin.note, entry.origin.n_samples, entry.origin.n_accounts) == (NOTE, 30, 4)
+
+
+def test_a_dry_run_writes_nothing(capsys: pytest.CaptureFixture[str], samples: Path, tmp_path: Path) -> None:
+    ran = Ran(capsys, *adding(samples, tmp_path / "local", "--dry-run"))
+    assert ran.code == 0 and ran.out.endswith("\nNothing was added (--dry-run).\n")
+    assert not (tmp_path / "local").exists()
+
+
+@pytest.mark.parametrize(("answer", "added"), [("y\n", True), ("n\n", False), ("\n", False)])
+def test_add_asks_on_a_terminal(
+    capsys: pytest.CaptureFixture[str],
+    samples: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    answer: str,
+    added: bool,
+) -> None:
+    terminal = io.StringIO(answer)
+    monkeypatch.setattr(terminal, "isatty", lambda: True)
+    monkeypatch.setattr(sys, "stdin", terminal)
+    arguments = [argument for argument in adding(samples, tmp_path / "local") if argument != "--yes"]
+    ran = Ran(capsys, *arguments)
+    assert ran.code == 0 and f"Add to {tmp_path / 'local'}? [y/N]: " in ran.out
+    assert (tmp_path / "local" / INDEX).exists() is added and ("Nothing was added." in ran.out) is not added
+
+
+def test_without_a_terminal_it_asks_nothing_and_refuses(
+    capsys: pytest.CaptureFixture[str], samples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO("y\n"))
+    ran = Ran(capsys, "templates", "add", "--from", samples, "--family", "mill", "--catalogue", tmp_path / "local")
+    assert ran.code == 2 and ran.sentence.startswith("There is no terminal to confirm on: give --yes")
+    assert not (tmp_path / "local").exists()
+
+
+def test_a_second_family_joins_the_first_and_a_known_one_is_refused(
+    capsys: pytest.CaptureFixture[str], samples: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "local"
+    Ran(capsys, *adding(samples, folder))
+    other = write(tmp_path / "other.jsonl", rows(fill(BELLOWS, 20, seed=2)))
+    assert (
+        Ran(capsys, "templates", "add", "--from", other, "--family", "shed", "--catalogue", folder, "--yes").code == 0
+    )
+    assert [one.signature.facts.id for one in open_catalogue(folder).entries] == ["night_mill/0", "shed/0"]
+    before = open_catalogue(folder).id
+    ran = Ran(capsys, *adding(other, folder))
+    assert ran.code == 2 and ran.sentence.startswith("--family got night_mill: a family of that name is known already")
+    again = Ran(capsys, "templates", "add", "--from", samples, "--family", "dusk", "--catalogue", folder, "--yes")
+    assert again.code == 3 and "most others match night_mill already" in again.sentence
+    assert open_catalogue(folder).id == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["--family", "Night Mill"], 2, "--family got 'Night Mill': expected up to 64 of a-z"),
+        (["--family", "x", "--technique", "a/b"], 2, "--technique got 'a/b'"),
+        (
+            ["--family", "x", "--capability", "cooking"],
+            2,
+            "--capability got 'cooking': expected one of coding",
+        ),
+        (["--family", "x", "--tier", "benign"], 2, "Invalid value for '--tier'"),
+        (["--family", "x", "--benign", "--tier", "public"], 2, "--benign is a harmless application: leave out"),
+        (["--family", "x", "--against", "nowhere.jsonl"], 3, "nowhere.jsonl does not exist"),
+        (["--family", "x", "--bundle", "nowhere"], 4, "manifest.json cannot be read"),
+        (["--family", "x", "--from", "nowhere.jsonl"], 3, "nowhere.jsonl does not exist"),
+        (["--family", "x", "--from", "asks.jsonl"], 3, "have nothing in common"),
+        (["--family", "x", "--from", "four.jsonl"], 3, "The samples are 4 distinct prompts: expected 5 to 500"),
+        (["--family", "x", "--from", "broken.jsonl"], 3, "4 distinct prompts (and 3 rejected records)"),
+        (["--family", "x", "--from", "one.jsonl"], 3, "all of one account"),
+        (["--family", "x", "--catalogue", "taken"], 5, "holds files and is no catalogue"),
+    ],
+)
+def test_what_cannot_be_added_is_refused_in_one_sentence(
+    capsys: pytest.CaptureFixture[str],
+    samples: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    code: int,
+    said: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "asks.jsonl", rows([*ASKS]))
+    write(tmp_path / "four.jsonl", rows(fill(QUILL, 4, seed=1)))
+    write(tmp_path / "broken.jsonl", [*rows(fill(QUILL, 4, seed=1)), "{", "{}", "[]"])
+    write(tmp_path / "one.jsonl", rows(fill(QUILL, 9, seed=1), accounts=1))
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "letter.txt").write_text("dear")
+    ran = Ran(capsys, "templates", "add", "--from", samples, "--catalogue", "local", "--yes", *arguments)
+    shown = ran.err.removeprefix("probewatch: ")
+    assert ran.code == code and said in shown and shown.count("\n") == 1
+    assert not (tmp_path / "local").exists() and not (tmp_path / "taken" / INDEX).exists()
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_samples_come_in_any_format(capsys: pytest.CaptureFixture[str], tmp_path: Path, suffix: str) -> None:
+    import pyarrow as pa
+    import pyarrow.csv
+
+    table, file = pa.Table.from_pylist(rows(fill(QUILL, 30, seed=1))), tmp_path / f"samples.{suffix}"
+    pyarrow.csv.write_csv(table, file) if suffix == "csv" else pq.write_table(table, file)
+    assert Ran(capsys, *adding(file, tmp_path / "local")).code == 0
+    assert len(open_catalogue(tmp_path / "local").entries[0].signature.shingles) == 43
+
+
+def test_the_catalogue_holds_no_text(catalogue: Path) -> None:
+    stored = b"".join(path.read_bytes() for path in catalogue.iterdir()).lower()
+    words = {word.strip(".,;:~\n{}").lower() for word in QUILL.split()} | set(SLOT_WORDS)
+    told = {word for word in words if len(word) >= 5} - {"{a}", "tildes.\n~~~"}
+    assert {"workshop", "tildes", "solve", "marmot", "hawthorn"} <= told and len(told) > 25
+    assert [word for word in told if word.encode() in stored] == []
+    assert b"night_mill" in stored and NOTE.lower().encode() in stored
+
+
+# --- looking ----------------------------------------------------------------------------------------------------------
+
+
+def test_list_and_show_tell_the_bundle_s_from_one_s_own(capsys: pytest.CaptureFixture[str], catalogue: Path) -> None:
+    n = len(Pipeline.load(default_bundle_dir()).labeler.templates.signatures)
+    assert Ran(capsys, "templates", "list").out.endswith(f"\n{n} signatures: {n} of the bundle, 0 of the catalogue.\n")
+    listed = Ran(capsys, "templates", "list", "--catalogue", catalogue).out.splitlines()
+    assert len(listed) == n + 2 and listed[-1] == f"{n + 1} signatures: {n} of the bundle, 1 of the catalogue."
+    assert listed[-2].split() == ["night_mill/0", "exclusive", "catalogue", "task", "synthesis,", "coding"]
+    document = json.loads(Ran(capsys, "templates", "list", "--catalogue", catalogue, "--json").out)
+    assert document["catalogue_id"] == open_catalogue(catalogue).id and len(document["templates"]) == n + 1
+    assert document["templates"][0]["from"] == "bundle" and document["templates"][0]["since"] is None
+    shown = json.loads(Ran(capsys, "templates", "show", "night_mill/0", "--catalogue", catalogue, "--json").out)
+    since = open_catalogue(catalogue).entries[0].origin.since
+    assert shown["template"] == document["templates"][-1] == {
+        "id": "night_mill/0",
+        "family": "night_mill",
+        "technique": "task_synthesis",
+        "capability": "coding",
+        "tier": "exclusive",
+        "from": "catalogue",
+        "minimum_hits": 6,
+        "minimum_coverage": 0.03,
+        "shingles": 43,
+        "vectors": 2,
+        "since": since,
+        "note": NOTE,
+        "n_samples": 30,
+        "n_accounts": 4,
+    }  # fmt: skip
+    words = Ran(capsys, "templates", "show", "night_mill/0", "--catalogue", catalogue).out
+    assert words.startswith("signature night_mill/0 of the catalogue\n") and NOTE in words
+    ran = Ran(capsys, "templates", "show", "night_mill/0")
+    assert ran.code == 2 and ran.sentence.startswith("night_mill/0: no signature has this id")
+
+
+def test_check_counts_collisions_and_matches(
+    capsys: pytest.CaptureFixture[str], catalogue: Path, tmp_path: Path
+) -> None:
+    benign = write(tmp_path / "benign.jsonl", [*rows(fill(QUILL, 3, seed=4)), *rows([*ASKS]), *records(5)])
+    ran = Ran(capsys, "templates", "check", "--catalogue", catalogue, "--benign", benign)
+    lines = ran.out.replace("\u00a0", " ").splitlines()
+    assert ran.code == 0 and lines[0].endswith(" families, no id twice.")
+    assert lines[-3:] == [
+        "Of 20 benign prompts:",
+        "  15 % match night_mill/0 (exclusive)",
+        "  15 % match an extraction signature.",
+    ]
+    pairs = [line for line in lines if line.startswith("  ") and ": " in line]
+    assert lines[1] == f"{len(pairs)} pairs of different families share over half of the smaller one's shingles:"
+    assert not [line for line in pairs if "night_mill" in line]
+
+
+def test_check_refuses_an_id_that_the_bundle_has(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    from tests.test_catalogue import entry
+
+    pipeline = Pipeline.load(default_bundle_dir())
+    family = pipeline.labeler.templates.signatures[0].facts.family
+    add_entries(tmp_path / "local", [entry(family, width=256)], pipeline.encoder_digest)
+    ran = Ran(capsys, "templates", "check", "--catalogue", tmp_path / "local")
+    assert ran.code == 4 and f"has a signature {family}/0, and so has the bundle" in ran.sentence
+
+
+# --- labelling --------------------------------------------------------------------------------------------------------
+
+
+def test_label_finds_later_uses_and_names_the_catalogue(
+    capsys: pytest.CaptureFixture[str], catalogue: Path, tmp_path: Path
+) -> None:
+    traffic, made = later_traffic(tmp_path / "traffic.jsonl"), open_catalogue(catalogue).id
+    assert label(capsys, traffic, tmp_path / "run", "--catalogue", catalogue, "--population", 1000).code == 0
+    labels = labels_of(tmp_path / "run").to_pylist()
+    forged = [row for row in labels if row["event_id"].startswith("f-")]
+    assert sum(row["template_id"] == "night_mill/0" for row in forged) >= 98
+    assert {(row["template_family"], row["technique"]) for row in forged} == {("night_mill", "task_synthesis")}
+    assert [row["event_id"] for row in labels if row["template_id"] is not None and row not in forged] == []
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["catalogue_id"] == made
+    for path in (tmp_path / "run").rglob("*.parquet"):
+        assert pq.read_schema(path).metadata[b"catalogue_id"] == made.encode()
+    accounts = {row["account_id"]: row for row in pq.read_table(tmp_path / "run" / "accounts.parquet").to_pylist()}
+    flagged = {name for name, row in accounts.items() if row["decision"] == "flag"}
+    assert flagged == {"forge-0", "forge-1"}
+    assert accounts["forge-0"]["capabilities"] == ["coding"] and accounts["forge-0"]["basis"] == "signature"
+
+
+def test_without_the_catalogue_nothing_is_matched(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    traffic = later_traffic(tmp_path / "traffic.jsonl")
+    assert label(capsys, traffic, tmp_path / "run").code == 0
+    assert labels_of(tmp_path / "run")["template_id"].null_count == 152
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["catalogue_id"] == "none"
+
+
+def test_the_sample_s_ordinary_traffic_is_labelled_as_before(
+    capsys: pytest.CaptureFixture[str], catalogue: Path, tmp_path: Path
+) -> None:
+    for name, more in (("with", ("--catalogue", catalogue)), ("without", ())):
+        assert label(capsys, SAMPLE, tmp_path / name, *more).code == 0
+    assert labels_of(tmp_path / "with").equals(labels_of(tmp_path / "without"))
+
+
+def test_resuming_with_another_catalogue_is_refused(
+    capsys: pytest.CaptureFixture[str], catalogue: Path, samples: Path, tmp_path: Path
+) -> None:
+    traffic, made = later_traffic(tmp_path / "traffic.jsonl"), open_catalogue(catalogue).id
+    Ran(capsys, *adding(samples, tmp_path / "local", "--tier", "public"))
+    other = open_catalogue(tmp_path / "local").id
+    assert label(capsys, traffic, tmp_path / "run", "--catalogue", catalogue).code == 0
+    for more, found in ((("--catalogue", tmp_path / "local"), other), ((), "none")):
+        ran = label(capsys, traffic, tmp_path / "run", *more)
+        assert ran.code == 5
+        assert f"was labelled with catalogue id {made}, this run has {found}; choose another --out" in ran.sentence
+    assert label(capsys, traffic, tmp_path / "run", "--catalogue", catalogue).code == 0
+
+
+def test_score_says_what_label_says(capsys: pytest.CaptureFixture[str], catalogue: Path, tmp_path: Path) -> None:
+    prompts = [*fill(QUILL, 3, seed=9), *ASKS[:2]]
+    file = write(tmp_path / "few.jsonl", [row | {"event_id": str(i)} for i, row in enumerate(rows(prompts))])
+    assert label(capsys, file, tmp_path / "run", "--catalogue", catalogue).code == 0
+    labelled = {row["event_id"]: row for row in labels_of(tmp_path / "run").to_pylist()}
+    for i, prompt in enumerate(prompts):
+        found = json.loads(Ran(capsys, "score", prompt, "--json", "--catalogue", catalogue).out)
+        row, said = labelled[str(i)], found["prompt"]
+        assert found["catalogue_id"] == open_catalogue(catalogue).id and said["capability"] == row["capability"]
+        numbers = [said["p_extraction"], *(said["probabilities"][name] for name in CAPABILITIES)]
+        expected = [row["p_extraction"], *(row[f"p_{name}"] for name in CAPABILITIES)]
+        assert numbers == pytest.approx(expected, abs=1e-5)
+        assert (said["template"] is not None) is (i < 3)
+        if said["template"] is not None:
+            names = {"id": "template_id", "family": "template_family", "technique": "technique"}
+            spans = {"start": "match_start", "end": "match_end"}
+            for name, column in (names | spans).items():
+                assert said["template"][name] == row[column]
+            for name in ("similarity", "coverage"):
+                assert said["template"][name] == pytest.approx(row[name], abs=1e-5)
+            assert prompt[row["match_start"] : row["match_end"]].startswith("Here is a scrap of workshop")
+
+
+def test_a_public_family_reviews_and_does_not_flag(
+    capsys: pytest.CaptureFixture[str], samples: Path, tmp_path: Path
+) -> None:
+    Ran(capsys, *adding(samples, tmp_path / "local"))
+    traffic = later_traffic(tmp_path / "traffic.jsonl")
+    assert label(capsys, traffic, tmp_path / "run", "--catalogue", tmp_path / "local", "--population", 1000).code == 0
+    found = pq.read_table(tmp_path / "run" / "accounts.parquet").to_pylist()
+    assert {row["account_id"] for row in found if row["template_rate"] > 0.5} == {"forge-0", "forge-1"}
+    assert "flag" not in {row["decision"] for row in found}
+
+
+def test_vectors_of_another_encoder_are_left_out_with_a_word(
+    capsys: pytest.CaptureFixture[str], catalogue: Path, tmp_path: Path
+) -> None:
+    add_entries(tmp_path / "other", open_catalogue(catalogue).entries, "f" * 16)
+    (prompt,) = fill(QUILL, 1, seed=9)
+    ran = Ran(capsys, "score", prompt, "--json", "--catalogue", tmp_path / "other")
+    assert ran.code == 0 and "match by their shingles alone" in ran.err
+    template = json.loads(ran.out)["prompt"]["template"]
+    assert (template["id"], template["similarity"]) == ("night_mill/0", None) and template["coverage"] > 0.9
+    file = write(tmp_path / "few.jsonl", rows([prompt]))
+    assert label(capsys, file, tmp_path / "run", "--catalogue", tmp_path / "other").err == ""
+    assert labels_of(tmp_path / "run")["similarity"].to_pylist() == [None]
+
+
+@pytest.mark.parametrize("damage", ["missing", "cut", "altered", "newer"])
+def test_4_is_a_catalogue_that_cannot_be_used(
+    capsys: pytest.CaptureFixture[str], catalogue: Path, tmp_path: Path, damage: str
+) -> None:
+    folder = tmp_path / "local"
+    add_entries(folder, open_catalogue(catalogue).entries, open_catalogue(catalogue).encoder)
+    index = (folder / INDEX).read_text()
+    changed = {
+        "missing": None,
+        "cut": index[:200],
+        "altered": index.replace("night_mill", "night_mull"),
+        "newer": index.replace('"format_version": 1', '"format_version": 2'),
+    }[damage]
+    (folder / INDEX).unlink() if changed is None else (folder / INDEX).write_text(changed)
+    file = write(tmp_path / "few.jsonl", records(3))
+    for arguments in (
+        ["label", file, "--out", tmp_path / "run"],
+        ["score", "hello"],
+        ["templates", "list"],
+        ["templates", "check"],
+    ):
+        ran = Ran(capsys, *arguments, "--catalogue", folder)
+        assert ran.code == 4 and ran.sentence.startswith(f"catalogue {folder}: ")
+    assert not (tmp_path / "run").exists()
+
+
+# --- worker processes -------------------------------------------------------------------------------------------------
+
+
+def test_worker_processes_load_the_catalogue(catalogue: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "FEW", 0)
+    pipeline, batch = Pipeline.load(default_bundle_dir(), catalogue=catalogue), forged_events()
+    pool = workers.Workers(pipeline, 2)
+    (apart,) = pool.label(batch)
+    pool.shutdown()
+    assert apart.labels["template_id"].to_pylist() == ["night_mill/0"] * batch.num_rows
+    assert apart.labels.equals(pipeline.label(batch).labels)
+
+
+def test_a_catalogue_that_is_replaced_during_a_run_stops_it(catalogue: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pipeline = Pipeline.load(default_bundle_dir(), catalogue=catalogue)
+    monkeypatch.setattr(workers, "_loaded", [pipeline])
+    packed = workers._pack(events(3))
+    workers._label(pipeline.made_by, packed)
+    with pytest.raises(BundleError, match=f"catalogue {'0' * 16}: was replaced by {pipeline.catalogue_id} during"):
+        workers._label(Made(pipeline.bundle_id, "0" * 16), packed)
+
+
+def forged_events() -> Any:
+    import pyarrow as pa
+
+    from classifier.types import EVENT_SCHEMA
+
+    sent = [{"event_id": str(i), "timestamp": i, **row} for i, row in enumerate(rows(fill(QUILL, 8, seed=9)))]
+    return pa.RecordBatch.from_pylist(sent, EVENT_SCHEMA)
