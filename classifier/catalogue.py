@@ -29,6 +29,8 @@ FORMAT_VERSION = 1
 INDEX = "catalogue.json"
 TENSORS = "signatures-{}.safetensors"
 _LOCK = ".lock"
+_COPY_AGAIN = "copy it again, or add its samples to a new one"
+_USE_MAKER = "use the probewatch that made it"
 _DIGITS = 16  # of a file's sha256 that its name carries
 
 
@@ -201,18 +203,19 @@ def _read_index(folder: Path) -> dict[str, Any]:
     try:
         content = json.loads((folder / INDEX).read_bytes())
     except OSError as error:
-        reason = f"{INDEX} cannot be read ({error.strerror}); give the folder that `templates add` wrote"
-        raise _refusal(folder, reason) from error
+        reason = f"{INDEX} cannot be read ({error.strerror})"
+        raise _refusal(folder, reason, "give the folder that `probewatch templates add` wrote") from error
     except (ValueError, RecursionError) as error:
         raise _refusal(folder, f"{INDEX} is not valid JSON") from error
     if not isinstance(content, dict):
         raise _refusal(folder, f"{INDEX} holds no object")
     made = (content.get("format_version"), content.get("shingle_words"))
     if made[0] != FORMAT_VERSION:
-        reason = f"its format version is {made[0]!r}, expected {FORMAT_VERSION}; use the probewatch that made it"
-        raise _refusal(folder, reason)
+        reason = f"its format version is {made[0]!r}, expected {FORMAT_VERSION}"
+        raise _refusal(folder, reason, _USE_MAKER)
     if made[1] != SHINGLE_WORDS:
-        raise _refusal(folder, f"its shingles are of {made[1]!r} words, expected {SHINGLE_WORDS}")
+        reason = f"its shingles are of {made[1]!r} words, expected {SHINGLE_WORDS}"
+        raise _refusal(folder, reason, _USE_MAKER)
     return content
 
 
@@ -240,5 +243,5 @@ def _facts(row: Mapping[str, Any]) -> Facts:
     return parse_facts({name: row[name] for name in Facts.__dataclass_fields__})
 
 
-def _refusal(folder: Path, reason: str) -> BundleError:
-    return BundleError(f"catalogue {folder}: {reason}; copy it again, or add its samples to a new one.")
+def _refusal(folder: Path, reason: str, advice: str = _COPY_AGAIN) -> BundleError:
+    return BundleError(f"catalogue {folder}: {reason}; {advice}.")

@@ -104,6 +104,16 @@ def test_add_asks_on_a_terminal(
     assert (tmp_path / "local" / INDEX).exists() is added and ("Nothing was added." in ran.out) is not added
 
 
+def test_a_question_that_is_left_unanswered_is_an_interruption(
+    capsys: pytest.CaptureFixture[str], samples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    terminal = io.StringIO("")
+    monkeypatch.setattr(terminal, "isatty", lambda: True)
+    monkeypatch.setattr(sys, "stdin", terminal)
+    ran = Ran(capsys, *(argument for argument in adding(samples, tmp_path / "local") if argument != "--yes"))
+    assert ran.code == 130 and ran.err.startswith("probewatch: Interrupted") and not (tmp_path / "local").exists()
+
+
 def test_without_a_terminal_it_asks_nothing_and_refuses(
     capsys: pytest.CaptureFixture[str], samples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -381,6 +391,20 @@ def test_4_is_a_catalogue_that_cannot_be_used(
         ran = Ran(capsys, *arguments, "--catalogue", folder)
         assert ran.code == 4 and ran.sentence.startswith(f"catalogue {folder}: ")
     assert not (tmp_path / "run").exists()
+
+
+def test_an_application_of_one_s_own_is_excused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    desk = (
+        "You look after parcels at a tile depot. Quote the shelf plan, and hand over to the foreman.\n{a}\nVisitor: {b}"
+    )
+    file = write(tmp_path / "desk.jsonl", rows(fill(desk, 20, seed=1)))
+    facts = ("--family", "tile_depot", "--benign", "--catalogue", tmp_path / "local", "--yes")
+    assert Ran(capsys, "templates", "add", "--from", file, *facts).code == 0
+    later = write(tmp_path / "later.jsonl", rows([*fill(desk, 10, seed=2), *ASKS]))
+    assert label(capsys, later, tmp_path / "run", "--catalogue", tmp_path / "local").code == 0
+    labels = labels_of(tmp_path / "run")
+    assert labels["benign_app"].to_pylist() == ["tile_depot"] * 10 + [None] * len(ASKS)
+    assert labels["template_id"].null_count == 10 + len(ASKS)
 
 
 # --- worker processes -------------------------------------------------------------------------------------------------
