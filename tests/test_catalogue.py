@@ -206,7 +206,7 @@ def test_readers_without_a_lock_always_see_a_whole_one(folder: Path) -> None:
 def test_one_writer_at_a_time(folder: Path) -> None:
     before = files(folder)
     with (folder / ".lock").open("wb") as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
+        fcntl.flock(held, fcntl.LOCK_SH)
         with pytest.raises(OutputError, match="another probewatch is adding to it"):
             add_entries(folder, [entry("grade")], ENCODER)
         assert files(folder) == before and len(open_catalogue(folder).entries) == 1
