@@ -218,10 +218,10 @@ def _nothing_shared(samples: Prompts, sampled: Sampled, least: int, accounts: ND
     shingles, code = np.unique(sampled.shingle, return_inverse=True)
     by_two = by_two_accounts(code, accounts[sampled.sample], len(shingles))
     most = int((np.bincount(code, minlength=len(shingles)) * by_two).max(initial=0))
-    found = f"found the commonest in {most}" if most else "found none that two accounts share"
+    found = f"found the commonest run in {most}" if most else "found none that two accounts share"
     return (
-        f"The {len(samples)} samples of {n_accounts} have nothing in common: expected {FEWEST_SHINGLES} runs of three "
-        f"words that at least {least} prompts of two accounts share, {found}; give samples of one "
+        f"The {len(samples)} samples of {n_accounts} have nothing in common: expected a wording of {FEWEST_SHINGLES} "
+        f"runs of three words that at least {least} prompts of two accounts have, {found}; give samples of one "
         "campaign."
     )
 

@@ -129,13 +129,27 @@ def test_two_templates_in_one_file_are_two_signatures() -> None:
         assert match_counts(index, later, encoder)[number] >= 98
 
 
-def test_what_one_account_alone_says_is_left_out() -> None:
+def test_what_one_account_alone_says_is_left_out_however_often() -> None:
     texts = fill(QUILL, 32, seed=1)
     own = "Kindly address me as Commodore Featherstonehaugh throughout this correspondence."
-    said = [f"{text}\n{own}" if i % 4 == 0 else text for i, text in enumerate(texts)]
-    (with_own,), (without,) = proposed(said), proposed(texts)
+    said = [f"{text}\n{own}" if i < 26 else text for i, text in enumerate(texts)]
+    names = ["forge-0" if i < 26 else "forge-1" for i in range(32)]
+    found = []
+    for sent in (said, texts):
+        samples = replace(prompts(sent), accounts=names)
+        found += propose(samples, FORGE, ordinary(), pipeline().labeler)
+    with_own, without = found
     np.testing.assert_array_equal(with_own.signature.shingles, without.signature.shingles)
     assert "Commodore" not in with_own.skeleton
+
+
+def test_a_wording_that_one_account_alone_sends_whole_is_left_out() -> None:
+    words = BELLOWS.replace("{a}", "").replace("{b}", "").split()
+    quotes = [" ".join(words[i : i + 22]) for i in range(0, len(words), 20)]  # each less than half of it
+    texts = [*fill(BELLOWS, 10, seed=1), *quotes]
+    samples = replace(prompts(texts), accounts=["forge-0"] * 10 + ["forge-1"] * len(quotes))
+    with pytest.raises(InputError, match=r"The 1[0-9] samples of 2 accounts have nothing in common"):
+        propose(samples, FORGE, ordinary(), pipeline().labeler)
 
 
 def test_an_application_is_excused() -> None:
@@ -176,11 +190,11 @@ def test_one_account_is_refused() -> None:
 
 def test_nothing_in_common_is_refused() -> None:
     assert refused([*ASKS]) == (
-        "The 12 samples of 4 accounts have nothing in common: expected 4 runs of three words that at least 5 prompts "
-        "of two accounts share, found none that two accounts share; give samples of one campaign."
+        "The 12 samples of 4 accounts have nothing in common: expected a wording of 4 runs of three words that "
+        "at least 5 prompts of two accounts have, found none that two accounts share; give samples of one campaign."
     )
     few = [*fill(QUILL, 4, seed=1), *ASKS]
-    assert "found the commonest in 4" in refused(few)
+    assert "found the commonest run in 4" in refused(few)
 
 
 def test_what_ordinary_accounts_say_too_is_refused() -> None:
