@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from classifier.bundle import data_dir
 from classifier.encoder import StaticEncoder
@@ -49,14 +50,15 @@ class Prompts:
         first = set(seen.values())
         return self.where([i in first for i in range(len(self))])
 
-    def account_numbers(self) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-        """Who sent each, int [n]: accounts numbered in the order of their names."""
-        return np.unique(np.asarray(self.accounts, np.str_), return_inverse=True)[1].astype(np.int64)
+    def account_numbers(self) -> NDArray[np.int64]:
+        """Who sent each, [n]: accounts numbered in the order of their names."""
+        number = {name: i for i, name in enumerate(sorted(set(self.accounts)))}
+        return np.array([number[name] for name in self.accounts], np.int64)
 
     def as_honest(self, encoder: StaticEncoder) -> Honest:
         """Their tokens, grouped by account."""
-        names, group = np.unique(np.asarray(self.accounts, np.str_), return_inverse=True)
-        return Honest(encoder.tokenizer.encode(self.normalised), group.astype(np.int64), tuple(names.tolist()))
+        tokens = encoder.tokenizer.encode(self.normalised)
+        return Honest(tokens, self.account_numbers(), tuple(sorted(set(self.accounts))))
 
 
 def read_prompts(paths: Sequence[str]) -> Iterator[Prompts]:

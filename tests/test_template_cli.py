@@ -154,6 +154,7 @@ def test_a_second_family_joins_the_first_and_a_known_one_is_refused(
         (["--family", "x", "--tier", "benign"], 2, "Invalid value for '--tier'"),
         (["--family", "x", "--benign", "--tier", "public"], 2, "--benign is a harmless application: leave out"),
         (["--family", "x", "--against", "nowhere.jsonl"], 3, "nowhere.jsonl does not exist"),
+        (["--family", "x", "--against", "uses.jsonl"], 3, "x/0 would match 4.5\u00a0% of 1,336 ordinary prompts"),
         (["--family", "x", "--bundle", "nowhere"], 4, "manifest.json cannot be read"),
         (["--family", "x", "--from", "nowhere.jsonl"], 3, "nowhere.jsonl does not exist"),
         (["--family", "x", "--from", "asks.jsonl"], 3, "have nothing in common"),
@@ -177,6 +178,7 @@ def test_what_cannot_be_added_is_refused_in_one_sentence(
     write(tmp_path / "four.jsonl", rows(fill(QUILL, 4, seed=1)))
     write(tmp_path / "broken.jsonl", [*rows(fill(QUILL, 4, seed=1)), "{", "{}", "[]"])
     write(tmp_path / "one.jsonl", rows(fill(QUILL, 9, seed=1), accounts=1))
+    write(tmp_path / "uses.jsonl", rows(fill(QUILL, 60, seed=3), accounts=1))
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "letter.txt").write_text("dear")
     ran = Ran(capsys, "templates", "add", "--from", samples, "--catalogue", "local", "--yes", *arguments)
