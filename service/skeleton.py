@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from classifier.labeler import Labeler
-from classifier.shingles import SHINGLE_WORDS, shingle_hashes
+from classifier.shingles import words_within
 from classifier.text import normalise_text, original_span
 from service.report_words import visible
 
@@ -39,10 +39,7 @@ def _constant_spans(shingles: NDArray[np.uint64], text: str, labeler: Labeler) -
     tokenizer = labeler.encoder.tokenizer
     tokens = tokenizer.encode([normalise_text(text)])
     words = labeler.templates.shingler.words(tokens)
-    known = np.isin(shingle_hashes(words), shingles)
-    constant = np.zeros(len(words.hashes) + 2, np.bool_)  # an edge on either side
-    for step in range(SHINGLE_WORDS):
-        constant[1 + step : 1 + step + len(known)] |= known
+    constant = np.pad(words_within(words, shingles), 1)  # an edge on either side
     turns = np.flatnonzero(constant[1:] != constant[:-1])
     spans = []
     for first, past in zip(turns[::2].tolist(), turns[1::2].tolist(), strict=True):
