@@ -1,19 +1,18 @@
-"""The catalogue: an operator's own signatures, layered over those of the bundle. A folder of two files, without text.
+"""The catalogue: an operator's own signatures, layered over those of the bundle. A folder of files without text.
 
-Beside bundle, before pipeline. `catalogue.json` lists the signatures with their facts and names the file of their
-tensors by its content; that file never changes. Adding writes a new tensor file, then renames a new `catalogue.json`
-into place, so that a reader without a lock sees the old catalogue whole or the new one whole.
+Beside bundle, before pipeline. A version lists its signatures with their facts and names the file of their tensors by
+its content. Versions never change and are kept, so that a run goes on with the one it began with; `catalogue.json` is a
+copy of the newest, renamed into place last, so that a reader without a lock sees the old version whole or the new one.
 """
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
-import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +20,17 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from classifier.bundle import identify
+from classifier.catalogue_folder import DIGITS, INDEX, TENSORS, VERSION, held, is_id, put
 from classifier.errors import BundleError, OutputError, UsageError
 from classifier.shingles import SHINGLE_WORDS
 from classifier.signatures import Facts, Signature, parse_facts, signatures_of, tensors_of
+from classifier.types import Tier
 
 FORMAT_VERSION = 1
-INDEX = "catalogue.json"
-TENSORS = "signatures-{}.safetensors"
-_LOCK = ".lock"
+NO_EXCLUSIVE = "flags from signatures learnt from traffic need the analyst basis, which is not offered yet"
+_SHA256 = re.compile("[0-9a-f]{64}")
 _COPY_AGAIN = "copy it again, or add its samples to a new one"
 _USE_MAKER = "use the probewatch that made it"
-_DIGITS = 16  # of a file's sha256 that its name carries
 
 
 @dataclass(frozen=True)
@@ -78,58 +77,111 @@ class Catalogue:
         """Whether its vectors can be compared with those of an encoder."""
         return self.encoder == encoder
 
-    def fitted(self, encoder: str) -> tuple[Entry, ...]:
-        """Its entries as they can be matched beside an encoder. Another encoder's vectors mean nothing to it, and new
-        ones would take the samples, so those entries are without vectors and match by their shingles alone."""
+    def fitted(self, encoder: str) -> Catalogue:
+        """The same as it can be matched beside an encoder. Another encoder's vectors mean nothing to it, and new ones
+        would take the samples, so its entries are then without vectors and match by their shingles alone."""
         if self.made_with(encoder):
-            return self.entries
-        return tuple(_without_vectors(entry) for entry in self.entries)
+            return self
+        return replace(self, entries=tuple(_without_vectors(entry) for entry in self.entries))
 
 
-def open_catalogue(folder: Path) -> Catalogue:
-    """Check a catalogue and return it. Takes no lock.
+def open_catalogue(folder: Path, version: str | None = None) -> Catalogue:
+    """Check a version of a catalogue, the newest if None, and return it. Takes no lock.
 
     Raises:
-        BundleError: missing, cut short, altered, of another format version, or holding an id twice.
+        BundleError: missing, cut short, altered, of another format version, or holding what no catalogue does.
     """
-    content = _read_index(folder)
-    while True:
-        try:
-            return _parsed(folder, content)
-        except FileNotFoundError as error:
-            newer = _read_index(folder)  # a catalogue that was added to meanwhile has swept the file away
-            if newer == content:
-                raise _refusal(folder, f"{Path(str(error.filename)).name}, which {INDEX} lists, is missing") from error
-            content = newer
-        except (LookupError, TypeError, ValueError, AttributeError, OSError, SafetensorError) as error:
-            raise _refusal(folder, f"it is not as expected ({error})") from error
+    if version is not None and not is_id(version):
+        raise _refusal(folder, f"{version!r} is no id of a version", "repeat the command")
+    name = INDEX if version is None else VERSION.format(version)
+    content = _read_index(folder, name)
+    try:
+        found = _parsed(folder, name, content)
+    except FileNotFoundError as error:
+        raise _refusal(folder, f"{Path(str(error.filename)).name}, which {name} lists, is missing") from error
+    except (LookupError, TypeError, ValueError, AttributeError, OSError, RecursionError, SafetensorError) as error:
+        raise _refusal(folder, f"it is not as expected ({error})") from error
+    if version not in (None, found.id):
+        raise _refusal(folder, f"{name} holds version {found.id}")
+    return found
 
 
-def add_entries(folder: Path, entries: Sequence[Entry], encoder: str) -> Catalogue:
+def has_version(folder: Path, version: str) -> bool:
+    """Whether a catalogue keeps a version of this id."""
+    try:
+        return is_id(version) and (folder / VERSION.format(version)).exists()
+    except OSError:  # whoever opens the folder is told why
+        return False
+
+
+def add_entries(folder: Path, entries: Sequence[Entry], encoder: str, onto: str | None) -> Catalogue:
     """Write the next version of a catalogue, which has `entries` as well; the first one if the folder is not there.
 
-    Vectors of an earlier encoder are not carried over (see `Catalogue.fitted`).
+    `onto`: id of the version that the entries were checked beside, None for the first.
 
     Raises:
-        UsageError: an id that is in it already.
-        BundleError: what is there is a catalogue that cannot be read.
-        OutputError: the folder cannot be written, holds something else, or is being written to.
+        UsageError: an id that is in it already, or an exclusive signature.
+        BundleError: what is there is a catalogue that cannot be read, or of another encoder.
+        OutputError: the folder cannot be written, holds something else, is being written to, or has moved on.
     """
-    with _held(folder):
-        known = open_catalogue(folder).fitted(encoder) if (folder / INDEX).exists() else ()
-        _refuse_known(folder, known, entries)
+    with held(folder):
+        newest = _newest(folder, onto)
+        if newest is not None:
+            check_encoder(newest, encoder)
+        known = newest.entries if newest is not None else ()
+        _refuse_entries(folder, known, entries)
         return _write(folder, (*known, *entries), encoder)
+
+
+def remove_entry(folder: Path, signature_id: str, onto: str) -> Catalogue:
+    """Write the next version of a catalogue, which lacks a signature; earlier versions keep it.
+
+    Raises:
+        UsageError: it has no such signature.
+        BundleError, OutputError: as `add_entries`.
+    """
+    with held(folder):
+        newest = _newest(folder, onto)
+        known = newest.entries if newest is not None else ()
+        kept = tuple(entry for entry in known if entry.signature.facts.id != signature_id)
+        if newest is None or len(kept) == len(known):
+            raise UsageError(f"catalogue {folder}: holds no signature {signature_id}; `templates list` shows its own.")
+        return _write(folder, kept, newest.encoder)
+
+
+def check_encoder(known: Catalogue, encoder: str) -> None:
+    """Raises BundleError if the vectors of a catalogue were made with another encoder: no text is kept to make them
+    again, so one addition would take those of all others."""
+    if not known.made_with(encoder):
+        raise BundleError(
+            f"catalogue {known.path}: its vectors were made with another encoder than this bundle's; give the --bundle "
+            "it was made beside, or add to a new catalogue."
+        )
 
 
 def _without_vectors(entry: Entry) -> Entry:
     return replace(entry, signature=replace(entry.signature, vectors=entry.signature.vectors[:0]))
 
 
-def _refuse_known(folder: Path, known: Sequence[Entry], entries: Sequence[Entry]) -> None:
+def _newest(folder: Path, onto: str | None) -> Catalogue | None:
+    newest = open_catalogue(folder) if (folder / INDEX).exists() else None
+    found = newest.id if newest is not None else None
+    if found != onto:
+        raise OutputError(
+            f"catalogue {folder}: was changed meanwhile, from version {onto} to {found}; repeat the command."
+        )
+    return newest
+
+
+def _refuse_entries(folder: Path, known: Sequence[Entry], entries: Sequence[Entry]) -> None:
     ids = {entry.signature.facts.id for entry in known}
-    again = [entry.signature.facts.id for entry in entries if entry.signature.facts.id in ids]
-    if again:
-        raise UsageError(f"catalogue {folder}: holds a signature {again[0]} already; choose another family name.")
+    for entry in entries:
+        facts = entry.signature.facts
+        if facts.id in ids:
+            raise UsageError(f"catalogue {folder}: holds a signature {facts.id} already; choose another family name.")
+        if facts.tier is Tier.EXCLUSIVE:
+            raise UsageError(f"catalogue {folder}: {facts.id} is exclusive, but {NO_EXCLUSIVE}; make it public.")
+        ids.add(facts.id)
 
 
 # --- writing ----------------------------------------------------------------------------------------------------------
@@ -140,7 +192,7 @@ def _write(folder: Path, entries: tuple[Entry, ...], encoder: str) -> Catalogue:
     widths = {signature.vectors.shape[1] for signature in signatures if len(signature.vectors)}
     raw = save(tensors_of(signatures, max(widths, default=0)))
     digest = hashlib.sha256(raw).hexdigest()
-    name = TENSORS.format(digest[:_DIGITS])
+    name = TENSORS.format(digest[:DIGITS])
     content: dict[str, Any] = {
         "format_version": FORMAT_VERSION,
         "shingle_words": SHINGLE_WORDS,
@@ -150,65 +202,26 @@ def _write(folder: Path, entries: tuple[Entry, ...], encoder: str) -> Catalogue:
     }
     catalogue_id = identify(content)
     document = {"catalogue_id": catalogue_id, **content}
-    _put(folder / name, raw)
-    _put(folder / INDEX, (json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
-    _sweep(folder, name)
+    index = (json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    put(folder / name, raw)
+    put(folder / VERSION.format(catalogue_id), index)
+    put(folder / INDEX, index)
     return Catalogue(folder, catalogue_id, encoder, entries)
-
-
-def _put(path: Path, raw: bytes) -> None:
-    """A file in place, whole or not at all, also if the machine stops."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("wb") as stream:
-        stream.write(raw)
-        stream.flush()
-        os.fsync(stream.fileno())
-    temporary.replace(path)
-
-
-def _sweep(folder: Path, kept: str) -> None:
-    """Delete tensors of earlier versions, and what a killed writer left."""
-    for path in (*folder.glob(TENSORS.format("*")), *folder.glob(".*.tmp")):
-        if path.name != kept:
-            path.unlink(missing_ok=True)
-
-
-@contextmanager
-def _held(folder: Path) -> Iterator[None]:
-    """The folder, made if it is not there, for one writer at a time."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        strangers = [name for name in os.listdir(folder) if not name.startswith((".", "signatures-"))]
-        if strangers and INDEX not in strangers:
-            raise OutputError(f"{folder}: holds files and is no catalogue; choose a new or empty folder.")
-        with (folder / _LOCK).open("wb") as lock:
-            _take(lock.fileno(), folder)
-            yield
-    except OSError as error:
-        reason = error.strerror if error.strerror is not None else "it is no writable folder"
-        raise OutputError(f"{folder}: cannot be written ({reason}); check permissions and space.") from error
-
-
-def _take(descriptor: int, folder: Path) -> None:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise OutputError(f"{folder}: another probewatch is adding to it; repeat the command.") from error
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------
 
 
-def _read_index(folder: Path) -> dict[str, Any]:
+def _read_index(folder: Path, name: str) -> dict[str, Any]:
     try:
-        content = json.loads((folder / INDEX).read_bytes())
+        content = json.loads((folder / name).read_bytes())
     except OSError as error:
-        reason = f"{INDEX} cannot be read ({error.strerror})"
+        reason = f"{name} cannot be read ({error.strerror})"
         raise _refusal(folder, reason, "give the folder that `probewatch templates add` wrote") from error
     except (ValueError, RecursionError) as error:
-        raise _refusal(folder, f"{INDEX} is not valid JSON") from error
+        raise _refusal(folder, f"{name} is not valid JSON") from error
     if not isinstance(content, dict):
-        raise _refusal(folder, f"{INDEX} holds no object")
+        raise _refusal(folder, f"{name} holds no object")
     made = (content.get("format_version"), content.get("shingle_words"))
     if made[0] != FORMAT_VERSION:
         reason = f"its format version is {made[0]!r}, expected {FORMAT_VERSION}"
@@ -219,28 +232,50 @@ def _read_index(folder: Path) -> dict[str, Any]:
     return content
 
 
-def _parsed(folder: Path, document: Mapping[str, Any]) -> Catalogue:
+def _parsed(folder: Path, index: str, document: Mapping[str, Any]) -> Catalogue:
     content = {name: value for name, value in document.items() if name != "catalogue_id"}
     if document["catalogue_id"] != identify(content):
-        raise ValueError(f"{INDEX} was altered: its id is {document['catalogue_id']!r}, expected {identify(content)!r}")
-    ((name, listed),) = content["files"].items()
-    if name != TENSORS.format(str(listed["sha256"])[:_DIGITS]):
-        raise ValueError(f"it lists the file {name!r}")
-    raw = (folder / name).read_bytes()
-    if hashlib.sha256(raw).hexdigest() != listed["sha256"]:
-        raise ValueError(f"{name} was altered: it has {len(raw):,} bytes, expected {listed['size']:,}, or others")
+        raise ValueError(f"{index} was altered: its id is {document['catalogue_id']!r}, expected {identify(content)!r}")
+    raw = _tensors(folder, content["files"])
     facts = [_facts(row) for row in content["signatures"]]
-    repeated = sorted({fact.id for fact in facts if sum(other.id == fact.id for other in facts) > 1})
-    if repeated:
-        raise ValueError(f"it holds the signature {repeated[0]} more than once")
-    origins = [Origin(**{name: row[name] for name in Origin.__dataclass_fields__}) for row in content["signatures"]]
+    origins = [_origin(row) for row in content["signatures"]]
+    if not is_id(content["encoder"]):
+        raise ValueError("its encoder is no digest")
     signatures = signatures_of(facts, load(raw))
     entries = tuple(Entry(*pair) for pair in zip(signatures, origins, strict=True))
-    return Catalogue(folder, document["catalogue_id"], str(content["encoder"]), entries)
+    return Catalogue(folder, document["catalogue_id"], content["encoder"], entries)
+
+
+def _tensors(folder: Path, files: Mapping[str, Any]) -> bytes:
+    """The file of the tensors, which is the only one listed."""
+    ((name, listed),) = files.items()
+    sha256, size = listed["sha256"], listed["size"]
+    if not (isinstance(sha256, str) and _SHA256.fullmatch(sha256) and name == TENSORS.format(sha256[:DIGITS])):
+        raise ValueError(f"it lists the file {name!r}")
+    found = (folder / name).stat().st_size
+    if type(size) is not int or found != size:
+        raise ValueError(f"{name} was altered: it has {found:,} bytes, expected {size!r}")
+    raw = (folder / name).read_bytes()
+    if hashlib.sha256(raw).hexdigest() != sha256:
+        raise ValueError(f"{name} was altered: its sha256 is not the one listed")
+    return raw
 
 
 def _facts(row: Mapping[str, Any]) -> Facts:
-    return parse_facts({name: row[name] for name in Facts.__dataclass_fields__})
+    facts = parse_facts({name: row[name] for name in Facts.__dataclass_fields__})
+    if facts.tier is Tier.EXCLUSIVE:
+        raise ValueError(f"signature {facts.id} is exclusive, but {NO_EXCLUSIVE}")
+    return facts
+
+
+def _origin(row: Mapping[str, Any]) -> Origin:
+    origin = Origin(**{name: row[name] for name in Origin.__dataclass_fields__})
+    datetime.fromisoformat(origin.since)
+    if not isinstance(origin.note, str) or any(
+        type(n) is not int or n < 1 for n in (origin.n_samples, origin.n_accounts)
+    ):
+        raise ValueError(f"the origin of signature {row['id']} is no note and two counts")
+    return origin
 
 
 def _refusal(folder: Path, reason: str, advice: str = _COPY_AGAIN) -> BundleError:

@@ -5,8 +5,6 @@ The only place that knows which file feeds which module.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +19,6 @@ from classifier.heads import Heads
 from classifier.labeler import Cascade, Labeler, Labelled
 from classifier.lexicon import Lexicon
 from classifier.shingles import Shingler
-from classifier.signatures import Signature
 from classifier.templates import FACTS_FILE, SHINGLES_FILE, VECTORS_FILE, TemplateIndex
 from classifier.transformer import TRANSFORMER, TRANSFORMER_TOKENIZER, Transformer
 from classifier.types import CAPABILITIES, Tier
@@ -39,14 +36,6 @@ DEFAULT_HASH_KEY = b"probewatch"
 """Key of unit and scaffold hashes where the caller gives none. Public: whoever shares labels gives one of his own."""
 
 
-@dataclass(frozen=True)
-class Made:
-    """What outputs name as their makers."""
-
-    bundle_id: str
-    catalogue_id: str
-
-
 class Pipeline:
     """Labels events with one bundle, and a local catalogue over it if there is one.
 
@@ -60,8 +49,14 @@ class Pipeline:
         self.catalogue = catalogue
 
     @classmethod
-    def load(cls, bundle_dir: Path, hash_key: bytes = DEFAULT_HASH_KEY, catalogue: Path | None = None) -> Pipeline:
-        """Verify and load a bundle, and the catalogue in a folder.
+    def load(
+        cls,
+        bundle_dir: Path,
+        hash_key: bytes = DEFAULT_HASH_KEY,
+        catalogue: Path | None = None,
+        version: str | None = None,
+    ) -> Pipeline:
+        """Verify and load a bundle, and a version of the catalogue in a folder, the newest if None.
 
         Raises:
             BundleError: either is missing, damaged or of another format, or both have a signature of the same id.
@@ -69,10 +64,8 @@ class Pipeline:
         bundle = open_bundle(bundle_dir)
         for name in (*MODEL_FILES, *(TRANSFORMER_FILES if (bundle.path / TRANSFORMER).exists() else ())):
             bundle.file(name)  # refuses a file that the manifest does not vouch for
-        local = open_catalogue(catalogue) if catalogue is not None else None
-        entries = local.fitted(_encoder_digest(bundle)) if local is not None else ()
-        signatures = [entry.signature for entry in entries]
-        labeler = load_labeler(bundle.path, bundle.manifest.facts.decisions, hash_key, signatures)
+        local = open_catalogue(catalogue, version).fitted(_encoder_digest(bundle)) if catalogue is not None else None
+        labeler = load_labeler(bundle.path, bundle.manifest.facts.decisions, hash_key, local)
         return cls(bundle, labeler, hash_key, local)
 
     def label(self, events: pa.RecordBatch) -> Labelled:
@@ -91,10 +84,6 @@ class Pipeline:
     @property
     def catalogue_id(self) -> str:
         return self.catalogue.id if self.catalogue is not None else EMPTY_CATALOGUE
-
-    @property
-    def made_by(self) -> Made:
-        return Made(self.bundle_id, self.catalogue_id)
 
     @property
     def encoder_digest(self) -> str:
@@ -117,14 +106,14 @@ class Pipeline:
 
 
 def load_labeler(
-    folder: Path, decisions: Decisions, hash_key: bytes = DEFAULT_HASH_KEY, local: Sequence[Signature] = ()
+    folder: Path, decisions: Decisions, hash_key: bytes = DEFAULT_HASH_KEY, local: Catalogue | None = None
 ) -> Labeler:
-    """Put the models in a folder together, and local signatures. Digests are the caller's concern."""
+    """Put the models in a folder together, and those of a catalogue. Digests are the caller's concern."""
     encoder = StaticEncoder.load(folder / TOKENIZER, folder / TABLE)
     index = TemplateIndex.load(folder, Shingler(encoder.tokenizer.vocabulary()), encoder.dimensions)
     return Labeler(
         encoder=encoder,
-        templates=_layered(index, local),
+        templates=_layered(index, local) if local is not None else index,
         lexicon=Lexicon.load(folder / LEXICON, encoder.tokenizer.vocab_size),
         heads=Heads(folder / CLASSIFIER),
         calibration=decisions.static,
@@ -134,21 +123,22 @@ def load_labeler(
     )
 
 
-def _layered(index: TemplateIndex, local: Sequence[Signature]) -> TemplateIndex:
+def _layered(index: TemplateIndex, local: Catalogue) -> TemplateIndex:
     """The index of a bundle with local signatures after its own. Raises BundleError if they do not go together."""
+    signatures = [entry.signature for entry in local.entries]
     known = {signature.facts.id for signature in index.signatures}
-    shared = [signature.facts.id for signature in local if signature.facts.id in known]
+    shared = [signature.facts.id for signature in signatures if signature.facts.id in known]
     if shared:
         raise BundleError(
-            f"the catalogue has a signature {shared[0]}, and so has the bundle; use the bundle it was made beside, or "
-            "add its samples to a new catalogue under another family name."
+            f"catalogue {local.path}: has a signature {shared[0]}, and so has the bundle; use the bundle it was made "
+            "beside, or add its samples to a new catalogue under another family name."
         )
     try:
-        return index.with_signatures(local)
+        return index.with_signatures(signatures)
     except ValueError as error:
         raise BundleError(
-            "the catalogue's vectors have other dimensions than those of the bundle; copy it again, or add its samples "
-            "to a new one."
+            f"catalogue {local.path}: its vectors have other dimensions than those of the bundle; copy it again, or "
+            "add its samples to a new one."
         ) from error
 
 

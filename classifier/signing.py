@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from classifier.encoder import Encoded, StaticEncoder, TokenBatch, l2_normalise
+from classifier.encoder import Encoded, StaticEncoder, TokenBatch, Tokenizer, l2_normalise
 from classifier.induction import Cluster, Sampled
-from classifier.shingles import Shingler, ShingleTable, tally
+from classifier.shingles import MOST_TOKENS, Shingler, ShingleTable, tally, words_within
 from classifier.signatures import Facts, Signature
 from classifier.text import normalise_text
 from classifier.types import Tier
@@ -65,10 +65,50 @@ class Honest:
     names: tuple[str, ...]
 
 
+def whole_members(cluster: Cluster, texts: Sequence[str]) -> list[str]:
+    """Up to MOST_EMBEDDED members in normal form. `texts`: all samples. For samples that are published: a mean of their
+    windows tells of what a slot held."""
+    return [normalise_text(texts[i]) for i in np.flatnonzero(cluster.members)[:MOST_EMBEDDED]]
+
+
+def constant_members(
+    cluster: Cluster, tokens: TokenBatch, accounts: NDArray[np.int64], encoder: StaticEncoder, shingler: Shingler
+) -> list[str]:
+    """Of up to MOST_EMBEDDED members, accounts in turn, the letters that the cluster's shingles are hashes of, and
+    nothing else: what the vectors tell, the shingles told already. `tokens`, `accounts` [n]: of all samples."""
+    return [
+        _constant_text(tokens.of(i), cluster.shingles, encoder.tokenizer, shingler)
+        for i in _in_turns(cluster.members, accounts)[:MOST_EMBEDDED]
+    ]
+
+
+def _in_turns(members: NDArray[np.bool_], accounts: NDArray[np.int64]) -> list[int]:
+    """Numbers of the members: the first of each account, then the second of each ..."""
+    rows = np.flatnonzero(members)
+    rows = rows[np.argsort(accounts[rows], kind="stable")]
+    sent_by = accounts[rows]
+    turn = np.arange(len(rows)) - np.searchsorted(sent_by, sent_by)
+    return [int(row) for row in rows[np.lexsort((sent_by, turn))]]
+
+
+def _constant_text(
+    ids: NDArray[np.int32], shingles: NDArray[np.uint64], tokenizer: Tokenizer, shingler: Shingler
+) -> str:
+    words = shingler.words(TokenBatch(ids, np.array([0, len(ids)], np.int64)))
+    constant = np.flatnonzero(words_within(words, shingles))
+    kept = np.zeros(len(ids) + 2, np.bool_)  # an edge on either side
+    for first, last in zip(words.first[constant].tolist(), words.last[constant].tolist(), strict=True):
+        kept[1 + first : 2 + min(last, first + MOST_TOKENS - 1)] = True
+    turns = np.flatnonzero(kept[1:] != kept[:-1]).tolist()
+    runs = " ".join(tokenizer.decode(ids[start:end]) for start, end in zip(turns[::2], turns[1::2], strict=True))
+    return normalise_text("".join(char if char.isalpha() else " " for char in runs))
+
+
 def sign(
-    family: Family, number: int, cluster: Cluster, sampled: Sampled, texts: Sequence[str], encoder: StaticEncoder
+    family: Family, number: int, cluster: Cluster, sampled: Sampled, embedded: Sequence[str], encoder: StaticEncoder
 ) -> Signature:
-    """A cluster's signature with the thresholds that its members suggest. `texts` are those that were `sampled`."""
+    """A cluster's signature with the thresholds that its members suggest. `embedded`: what its vectors are means of, in
+    normal form (see `whole_members`, `constant_members`)."""
     size = len(cluster.shingles)
     member_rows = sampled.where(cluster.members[sampled.sample] & np.isin(sampled.shingle, cluster.shingles))
     held = np.bincount(member_rows.sample, minlength=sampled.n)[cluster.members]
@@ -80,16 +120,11 @@ def sign(
     )  # parts come in any order: half of them ascend
     hits = max(FEWEST_HITS, round(min_hits))
     facts = Facts(f"{family.name}/{number}", family.name, family.technique, family.target, family.tier, hits, coverage)
-    members = [texts[i] for i in np.flatnonzero(cluster.members)[:MOST_EMBEDDED]]
-    encoded = encoder.encode([normalise_text(text) for text in members])
-    return Signature(facts, cluster.shingles, _scaffold_vectors(encoded))
+    return Signature(facts, cluster.shingles, _scaffold_vectors(encoder.encode(embedded)))
 
 
 def _scaffold_vectors(encoded: Encoded) -> NDArray[np.float32]:
-    """Mean first, and mean last, window of the members, [1 or 2, d].
-
-    The payloads differ and average out, the scaffold stays.
-    """
+    """Mean first, and mean last, window of the members, [1 or 2, d]: what differs averages out, the scaffold stays."""
     heads, tails = encoded.window_offsets[:-1], encoded.window_offsets[1:] - 1
     ends = np.stack([encoded.windows[heads].mean(axis=0), encoded.windows[tails].mean(axis=0)])
     return l2_normalise(ends if (tails > heads).any() else ends[:1])

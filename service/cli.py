@@ -78,18 +78,19 @@ def label(
     Traffic is .jsonl, .csv (plain, .gz, .zst) or .parquet, with account_id, prompt or messages, and if there are any
     event_id, timestamp and system. Bad records go to rejected.jsonl with the reason; all others are labelled.
 
-    A run that was stopped goes on where it was when the command is repeated; into the folder of a finished run the new
-    inputs are added. DIR then holds labels/, evidence/, accounts.parquet, campaigns.parquet, discovered.parquet,
-    rejected.jsonl, run.json and report.html.
+    A run that was stopped goes on where it was when the command is repeated, with the version of the catalogue that it
+    was begun with; into the folder of a finished run the new inputs are added. DIR then holds labels/, evidence/,
+    accounts.parquet, campaigns.parquet, discovered.parquet, rejected.jsonl, run.json and report.html.
 
     \b
     probewatch label traffic.jsonl --out run
     probewatch label 'logs/2026-05-*.jsonl.zst' --out run --population 250000
     """
+    from service.batch import begun_catalogue
     from service.batch import label as label_batch
     from service.report import write_report
 
-    pipeline = load_pipeline(bundle, catalogue, quiet)
+    pipeline = load_pipeline(bundle, catalogue, quiet, None if fresh else begun_catalogue(out))
     with show_progress(quiet) as progress:
         label_batch(
             paths,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
+    from classifier.catalogue import Catalogue
     from classifier.pipeline import Pipeline
 
 Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder of the run; made if it is not there.")]
@@ -25,7 +27,11 @@ Data = Annotated[
 CatalogueDir = Annotated[
     Path | None,
     typer.Option(
-        "--catalogue", metavar="DIR", help="Your own signatures, over those of the bundle.", show_default="none"
+        "--catalogue",
+        metavar="DIR",
+        readable=False,  # not checked here: an unreadable one has an exit code of its own
+        help="Your own signatures, over those of the bundle.",
+        show_default="none",
     ),
 ]
 Seed = Annotated[int, typer.Option("--seed", metavar="N", help="Same seed, data and machine: same outcome.")]
@@ -38,20 +44,36 @@ def bundle_dir(given: Path | None) -> Path:
     return given if given is not None else default_bundle_dir()
 
 
-def load_pipeline(bundle: Path | None, catalogue: Path | None, quiet: bool = False) -> Pipeline:
+def load_pipeline(
+    bundle: Path | None, catalogue: Path | None, quiet: bool = False, begun: str | None = None
+) -> Pipeline:
     """Load both; says on standard error, unless `quiet`, where the catalogue counts for less than it could.
+
+    `begun`: id of the catalogue that a run was begun with; that version is loaded if the folder keeps it, else the
+    newest.
 
     Raises:
         BundleError: either is missing, corrupt or incompatible.
     """
+    from classifier.catalogue import has_version
     from classifier.pipeline import Pipeline
 
-    pipeline = Pipeline.load(bundle_dir(bundle), catalogue=catalogue)
-    local = pipeline.catalogue
-    if local is not None and not local.made_with(pipeline.encoder_digest) and not quiet:
-        typer.echo(
-            f"catalogue {local.path}: its vectors were made with another encoder than this bundle's, and no text is "
-            "kept to make them again: its signatures match by their shingles alone.",
-            err=True,
-        )
+    known = catalogue is not None and begun is not None and has_version(catalogue, begun)
+    pipeline = Pipeline.load(bundle_dir(bundle), catalogue=catalogue, version=begun if known else None)
+    if pipeline.catalogue is not None and not quiet:
+        for remark in _remarks(pipeline.catalogue, pipeline.encoder_digest):
+            typer.echo(f"catalogue {pipeline.catalogue.path}: {remark}.", err=True)
     return pipeline
+
+
+def _remarks(local: Catalogue, encoder: str) -> Iterator[str]:
+    from classifier.catalogue import open_catalogue
+
+    newest = open_catalogue(local.path).id
+    if local.id != newest:
+        yield f"the run goes on with version {local.id}, which it was begun with; for {newest}, choose another --out"
+    if not local.made_with(encoder):
+        yield (
+            "its vectors were made with another encoder than this bundle's, and no text is kept to make them again: "
+            "its signatures match by their shingles alone"
+        )

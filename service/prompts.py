@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +41,10 @@ class Prompts:
             [column[i] for i in rows] for column in (self.texts, self.normalised, self.accounts)
         )
         return Prompts(texts, normalised, accounts, self.n_rejected)
+
+    def of_source(self, name: str) -> Prompts:
+        """The same, their accounts those of a source: two sources may give one name to two accounts."""
+        return replace(self, accounts=[f"{name}:{account}" for account in self.accounts])
 
     def distinct(self) -> Prompts:
         """Each prompt of an account once: a retry is no second sample of a template."""
@@ -94,6 +98,16 @@ def joined_prompts(parts: Sequence[Prompts]) -> Prompts:
         [account for part in parts for account in part.accounts],
         sum(part.n_rejected for part in parts),
     )
+
+
+def read_ordinary(paths: Sequence[str]) -> Prompts:
+    """Prompts of the shipped sample and of an operator's own files; an account of one is none of the other's.
+
+    Raises:
+        InputError: an input cannot be read.
+    """
+    own = joined_prompts(list(read_prompts(paths)) if paths else [])
+    return joined_prompts([sample_ordinary().of_source("sample"), own.of_source("own")])
 
 
 def sample_ordinary() -> Prompts:

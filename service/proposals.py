@@ -15,19 +15,18 @@ from math import ceil
 import numpy as np
 from numpy.typing import NDArray
 
-from classifier.encoder import StaticEncoder
 from classifier.errors import InputError, UsageError
 from classifier.induction import FEWEST_SHINGLES, Cluster, Sampled, by_two_accounts, find_clusters
 from classifier.labeler import Labeler
 from classifier.shingles import Shingler, ShingleTable
 from classifier.signatures import Signature
-from classifier.signing import BLOCK, LEAST_SAMPLES, Family, Honest, above_noise, blocks, sign
+from classifier.signing import LEAST_SAMPLES, Family, Honest, above_noise, blocks, constant_members, sign
 from classifier.templates import TemplateIndex
 from classifier.types import Tier
 from service.prompts import Prompts
 from service.report_words import counted, percent
 from service.skeleton import skeleton_of
-from service.template_checks import collisions, match_counts
+from service.template_checks import MOST_SHARED, best_matches, excused
 
 MOST_SAMPLES = 500
 """More are no better, and are likely a whole log rather than the prompts of one campaign."""
@@ -40,6 +39,26 @@ LEAST_FOUND = 0.5
 
 
 @dataclass(frozen=True)
+class InOrdinary:
+    """How often ordinary prompts match a signature.
+
+    Attributes:
+        n_prompts, n_accounts: how many were looked at, and of whom.
+        n_matched: how many of them match.
+        worst: the largest share that matches of one account's.
+    """
+
+    n_prompts: int
+    n_accounts: int
+    n_matched: int
+    worst: float
+
+    @property
+    def share(self) -> float:
+        return self.n_matched / max(self.n_prompts, 1)
+
+
+@dataclass(frozen=True)
 class Proposal:
     """A signature, and what the analyst confirms it by.
 
@@ -47,7 +66,8 @@ class Proposal:
         n_samples, n_accounts: prompts that have the wording, and who sent them.
         found: share of them that match it, beside all other signatures.
         known_as: family that most of the others match, if any do.
-        ordinary: share of ordinary prompts that match it.
+        ordinary: how ordinary prompts match it.
+        asked: the tier that was asked for; the signature's is public where ordinary prompts hold too much of it.
         skeleton: the wording with its slots as …, from one of the samples. For the analyst's eyes; never stored.
     """
 
@@ -56,7 +76,8 @@ class Proposal:
     n_accounts: int
     found: float
     known_as: str | None
-    ordinary: float
+    ordinary: InOrdinary
+    asked: Tier
     skeleton: str
 
 
@@ -88,20 +109,19 @@ def propose(samples: Prompts, family: Family, ordinary: Prompts, labeler: Labele
     sampled = Sampled.of(shingler.words(encoder.tokenizer.encode(samples.normalised)))
     honest = ordinary.as_honest(encoder)
     least = max(LEAST_SAMPLES, ceil(LEAST_SHARE * len(samples)))
-    clusters = _clusters(sampled, _common(sampled, honest, shingler), least, accounts)
+    clusters = find_clusters(sampled, _common(sampled, honest, shingler), least, accounts)
     if not clusters:
         raise InputError(_nothing_shared(samples, sampled, least, accounts))
-    wordings = _signed(family, clusters, sampled, samples, encoder)
+    wordings = _signed(family, clusters, sampled, samples, labeler)
     if family.tier is Tier.BENIGN:
         _refuse_excuses(wordings, labeler.templates.signatures)
     else:
         wordings = _raised(wordings, honest, shingler)
     index = labeler.templates.with_signatures([wording.signature for wording in wordings])
-    counts = match_counts(index, ordinary.normalised, encoder)[-len(wordings) :]
-    shares = (counts / max(len(ordinary), 1)).tolist()
+    found = _in_ordinary(ordinary, index, labeler)
     if family.tier is not Tier.BENIGN:  # an application is part of ordinary traffic
-        _refuse_ordinary(wordings, shares, len(ordinary))
-    proposals = _described(wordings, shares, samples, accounts, index, labeler)
+        _refuse_ordinary(wordings, found)
+    proposals = _described(wordings, found, samples, accounts, index, labeler, family.tier)
     _refuse_unfound(proposals)
     return proposals
 
@@ -120,19 +140,16 @@ def _common(sampled: Sampled, honest: Honest, shingler: Shingler) -> NDArray[np.
     return candidates[by_two_accounts(places, groups, len(candidates))]
 
 
-def _clusters(sampled: Sampled, common: NDArray[np.uint64], least: int, accounts: NDArray[np.int64]) -> list[Cluster]:
-    """Wordings that prompts of at least two accounts have."""
-    found = find_clusters(sampled, common, least, accounts)
-    return [cluster for cluster in found if len(np.unique(accounts[cluster.members])) > 1]
-
-
 def _signed(
-    family: Family, clusters: Sequence[Cluster], sampled: Sampled, samples: Prompts, encoder: StaticEncoder
+    family: Family, clusters: Sequence[Cluster], sampled: Sampled, samples: Prompts, labeler: Labeler
 ) -> list[_Wording]:
-    return [
-        _Wording(cluster, sign(family, number, cluster, sampled, samples.texts, encoder))
-        for number, cluster in enumerate(clusters)
-    ]
+    encoder, shingler = labeler.encoder, labeler.templates.shingler
+    tokens, accounts = encoder.tokenizer.encode(samples.normalised), samples.account_numbers()
+    wordings = []
+    for number, cluster in enumerate(clusters):
+        embedded = constant_members(cluster, tokens, accounts, encoder, shingler)
+        wordings.append(_Wording(cluster, sign(family, number, cluster, sampled, embedded, encoder)))
+    return wordings
 
 
 def _raised(wordings: Sequence[_Wording], honest: Honest, shingler: Shingler) -> list[_Wording]:
@@ -146,17 +163,34 @@ def _raised(wordings: Sequence[_Wording], honest: Honest, shingler: Shingler) ->
 # --- what the analyst sees --------------------------------------------------------------------------------------------
 
 
+def _in_ordinary(ordinary: Prompts, index: TemplateIndex, labeler: Labeler) -> list[InOrdinary]:
+    """Of each signature that the index has beyond the labeler's."""
+    best = best_matches(index, ordinary.normalised, labeler.encoder)
+    accounts = ordinary.account_numbers()
+    sent = np.bincount(accounts)
+    found = []
+    for number in range(len(labeler.templates.signatures), len(index.signatures)):
+        matched = (best == number).any(axis=0)
+        shares = np.bincount(accounts, matched, len(sent)) / sent
+        found.append(InOrdinary(len(ordinary), len(sent), int(matched.sum()), float(shares.max(initial=0))))
+    return found
+
+
 def _described(
     wordings: Sequence[_Wording],
-    shares: Sequence[float],
+    in_ordinary: Sequence[InOrdinary],
     samples: Prompts,
     accounts: NDArray[np.int64],
     index: TemplateIndex,
     labeler: Labeler,
+    asked: Tier,
 ) -> list[Proposal]:
-    matched = _matched_by(index, samples.normalised, labeler.encoder)
+    extraction, benign = best_matches(index, samples.normalised, labeler.encoder)
+    matched = np.where(extraction >= 0, extraction, benign)
     proposals = []
-    for number, (wording, share) in enumerate(zip(wordings, shares, strict=True), len(labeler.templates.signatures)):
+    for number, (wording, found) in enumerate(
+        zip(wordings, in_ordinary, strict=True), len(labeler.templates.signatures)
+    ):
         members = np.flatnonzero(wording.cluster.members)
         others = Counter(index.signatures[i].facts.family for i in matched[members].tolist() if i not in (number, -1))
         proposals.append(
@@ -166,20 +200,12 @@ def _described(
                 n_accounts=len(np.unique(accounts[members])),
                 found=float((matched[members] == number).mean()),
                 known_as=others.most_common(1)[0][0] if others else None,
-                ordinary=share,
+                ordinary=found,
+                asked=asked,
                 skeleton=skeleton_of(wording.signature.shingles, [samples.texts[i] for i in members], labeler),
             )
         )
     return proposals
-
-
-def _matched_by(index: TemplateIndex, normalised: Sequence[str], encoder: StaticEncoder) -> NDArray[np.int64]:
-    """Signature that each text matches best, the benign one if no other, -1 if none, [n]."""
-    found = [np.empty(0, np.int64)]
-    for start in range(0, len(normalised), BLOCK):
-        matches = index.match(encoder.encode(normalised[start : start + BLOCK]))
-        found.append(np.where(matches.index >= 0, matches.index, matches.benign).astype(np.int64))
-    return np.concatenate(found)
 
 
 # --- refusals ---------------------------------------------------------------------------------------------------------
@@ -208,7 +234,7 @@ def _check_size(samples: Prompts, n_accounts: int) -> None:
 def _nothing_shared(samples: Prompts, sampled: Sampled, least: int, accounts: NDArray[np.int64]) -> str:
     """What was found instead."""
     n_accounts = counted(len(set(samples.accounts)), "account")
-    common = _clusters(sampled, np.empty(0, np.uint64), least, accounts)
+    common = find_clusters(sampled, np.empty(0, np.uint64), least, accounts)
     if common:
         shared = counted(len(common[0].shingles), "run")
         return (
@@ -226,24 +252,32 @@ def _nothing_shared(samples: Prompts, sampled: Sampled, least: int, accounts: ND
     )
 
 
-def _refuse_ordinary(wordings: Sequence[_Wording], shares: Sequence[float], n: int) -> None:
-    for wording, share in zip(wordings, shares, strict=True):
-        if share >= MOST_ORDINARY:
+def _refuse_ordinary(wordings: Sequence[_Wording], in_ordinary: Sequence[InOrdinary]) -> None:
+    for wording, found in zip(wordings, in_ordinary, strict=True):
+        facts = wording.signature.facts
+        if facts.tier is Tier.EXCLUSIVE and found.n_matched:
             raise InputError(
-                f"Signature {wording.signature.facts.id} would match {percent(share)} of {n:,} ordinary prompts: "
+                f"Signature {facts.id} would match {found.n_matched:,} of {found.n_prompts:,} ordinary prompts, "
+                f"{percent(found.worst)} of those of one account: expected none of an exclusive one; make it public."
+            )
+        if found.share >= MOST_ORDINARY:
+            raise InputError(
+                f"Signature {facts.id} would match {percent(found.share)} of {found.n_prompts:,} ordinary prompts: "
                 f"expected less than {percent(MOST_ORDINARY)}; give samples whose wording is their own."
             )
 
 
 def _refuse_excuses(wordings: Sequence[_Wording], known: Sequence[Signature]) -> None:
-    """An application's signature that holds a known template would excuse it."""
-    extraction = [signature for signature in known if signature.facts.tier is not Tier.BENIGN]
+    """What an application's signature leaves of a known template must still be a match."""
     for wording in wordings:
-        clashes = collisions([wording.signature], extraction)
+        clashes = excused(wording.signature, known)
         if clashes:
+            worst = clashes[0]
             raise InputError(
-                f"Signature {wording.signature.facts.id} shares {percent(clashes[0].share)} of its words with "
-                f"{clashes[0].other.id}, which it would excuse: expected an application of its own wording."
+                f"Signature {wording.signature.facts.id} would excuse {percent(worst.share)} of {worst.known.id}, of "
+                f"which {counted(worst.left, 'run')} of three words would be left: expected at most "
+                f"{percent(MOST_SHARED)}, and at least the {worst.known.min_hits:,} that a match takes; give prompts "
+                "of an application of its own wording."
             )
 
 

@@ -16,6 +16,7 @@ from classifier.encoder import StaticEncoder
 from classifier.signatures import Facts, Signature
 from classifier.signing import BLOCK
 from classifier.templates import TemplateIndex
+from classifier.types import Tier
 
 MOST_SHARED = 0.5
 """Part of the smaller signature's shingles above which two families are hard to tell apart."""
@@ -48,12 +49,38 @@ def collisions(ones: Sequence[Signature], others: Sequence[Signature]) -> list[C
     return sorted(found.values(), key=lambda pair: (-pair.share, pair.one.id, pair.other.id))
 
 
-def match_counts(index: TemplateIndex, normalised: Sequence[str], encoder: StaticEncoder) -> NDArray[np.int64]:
-    """How many of the texts match each signature best, extraction and benign ones apart, [signatures]."""
-    n = len(index.signatures)
-    counts = np.zeros(n, np.int64)
+def best_matches(index: TemplateIndex, normalised: Sequence[str], encoder: StaticEncoder) -> NDArray[np.int64]:
+    """Signatures that the texts match best, an extraction one and a benign one, -1 if none, [2, n]."""
+    found = [np.empty((2, 0), np.int64)]
     for start in range(0, len(normalised), BLOCK):
         matches = index.match(encoder.encode(normalised[start : start + BLOCK]))
-        for found in (matches.index, matches.benign):
-            counts += np.bincount(found[found >= 0], minlength=n)
-    return counts
+        found.append(np.stack([matches.index, matches.benign]).astype(np.int64))
+    return np.concatenate(found, axis=1)
+
+
+def match_counts(index: TemplateIndex, normalised: Sequence[str], encoder: StaticEncoder) -> NDArray[np.int64]:
+    """How many of the texts match each signature best, extraction and benign ones apart, [signatures]."""
+    found = best_matches(index, normalised, encoder)
+    return np.bincount(found[found >= 0], minlength=len(index.signatures))
+
+
+@dataclass(frozen=True)
+class Excused:
+    """What an application's signature would excuse of a known template. `share`: of its shingles; `left`: how many."""
+
+    known: Facts
+    share: float
+    left: int
+
+
+def excused(application: Signature, known: Sequence[Signature]) -> list[Excused]:
+    """Extraction templates of which it would excuse more than MOST_SHARED, or so much that what is left is no match."""
+    found = []
+    for signature in known:
+        facts, size = signature.facts, len(signature.shingles)
+        shared = int(np.isin(signature.shingles, application.shingles).sum())
+        left = size - shared
+        is_lost = left < facts.min_hits or left < facts.min_coverage * size or shared > MOST_SHARED * size
+        if facts.tier is not Tier.BENIGN and shared and is_lost:
+            found.append(Excused(facts, shared / size, left))
+    return sorted(found, key=lambda one: (-one.share, one.known.id))

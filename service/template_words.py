@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from classifier.catalogue import Origin
 from classifier.signatures import Facts, Signature
+from classifier.types import Tier
 from service.proposals import Proposal
-from service.report_words import counted, percent, title_of
+from service.report_words import counted, percent, title_of, visible
 from service.template_checks import Collision
 
 if TYPE_CHECKING:
@@ -72,19 +73,24 @@ def show_lines(listed: Listed) -> Iterator[str]:
     yield from _facts_lines(listed.signature)
     yield _row("vectors", f"{len(listed.signature.vectors):,}")
     if origin is not None:
-        yield _row("since", origin.since)
+        yield _row("since", visible(origin.since))
         yield _row("made from", f"{counted(origin.n_samples, 'sample')} of {counted(origin.n_accounts, 'account')}")
-        yield _row("note", origin.note if origin.note else "none")
+        yield _row("note", visible(origin.note, len(origin.note)) if origin.note else "none")
 
 
-def proposal_lines(proposal: Proposal, n_samples: int, n_ordinary: int) -> Iterator[str]:
+def proposal_lines(proposal: Proposal, n_samples: int) -> Iterator[str]:
     """What an analyst confirms a new signature by."""
     yield f"signature {proposal.signature.facts.id}"
+    if proposal.asked is not proposal.signature.facts.tier:
+        yield _row("asked for", f"{proposal.asked.value}; but ordinary prompts hold too much of it")
     yield from _facts_lines(proposal.signature)
     yield _row("samples", f"{proposal.n_samples:,} of {n_samples:,}, of {counted(proposal.n_accounts, 'account')}")
     known = f"; most others match {proposal.known_as}" if proposal.known_as is not None else ""
     yield _row("found afterwards", f"{percent(proposal.found)} of these samples{known}")
-    yield _row("ordinary traffic", f"{percent(proposal.ordinary)} of {n_ordinary:,} prompts match it")
+    ordinary = proposal.ordinary
+    looked_at = f"{counted(ordinary.n_prompts, 'prompt')} of {counted(ordinary.n_accounts, 'account')}"
+    yield _row("ordinary traffic", f"{percent(ordinary.share)} of {looked_at} match it")
+    yield _row("worst account", f"{percent(ordinary.worst)} of its prompts match it")
     yield from textwrap.wrap(
         proposal.skeleton, _WIDTH, initial_indent="  wording             ", subsequent_indent=" " * 22
     )
@@ -99,15 +105,17 @@ def check_lines(signatures: Sequence[Signature], found: Sequence[Collision]) -> 
         yield f"  {pair.one.id} ({pair.one.tier}), {pair.other.id} ({pair.other.tier}): {percent(pair.share)}"
 
 
-def benign_lines(signatures: Sequence[Signature], counts: NDArray[np.int64], n: int) -> Iterator[str]:
-    """How often benign traffic of n prompts matched each signature, most often first."""
-    yield f"Of {counted(n, 'benign prompt')}:"
+def ordinary_lines(signatures: Sequence[Signature], counts: NDArray[np.int64], n: int) -> Iterator[str]:
+    """How often ordinary traffic of n prompts matched each signature, most often first."""
+    yield f"Of {counted(n, 'ordinary prompt')}:"
     for number in np.argsort(-counts, kind="stable").tolist():
         if counts[number]:
             facts = signatures[number].facts
             yield f"  {percent(counts[number] / n)} match {facts.id} ({facts.tier})"
     extraction = sum(
-        int(count) for signature, count in zip(signatures, counts, strict=True) if signature.facts.tier != "benign"
+        int(count)
+        for signature, count in zip(signatures, counts, strict=True)
+        if signature.facts.tier is not Tier.BENIGN
     )
     yield f"  {percent(extraction / max(n, 1))} match an extraction signature."
 

@@ -24,7 +24,7 @@ from classifier.errors import BundleError, OutputError, ProbewatchError
 from classifier.labeler import Labelled
 
 if TYPE_CHECKING:
-    from classifier.pipeline import Made, Pipeline
+    from classifier.pipeline import Pipeline
 
 CHUNK = 4096
 """Events that a worker labels at once: enough to outweigh passing them, few enough to keep every worker busy."""
@@ -49,16 +49,16 @@ class Workers:
         for."""
         if self._pool is None and (self._n == 1 or events.num_rows <= FEW):
             return iter([self._pipeline.label(events)])
-        pool, made_by = self._started(), self._pipeline.made_by
+        pool, bundle_id = self._started(), self._pipeline.bundle_id
         starts = range(0, events.num_rows, CHUNK)
-        chunks = [pool.submit(_label, made_by, _pack(events.slice(start, CHUNK))) for start in starts]
+        chunks = [pool.submit(_label, bundle_id, _pack(events.slice(start, CHUNK))) for start in starts]
         return (_labelled(chunk) for chunk in chunks)
 
     def _started(self) -> ProcessPoolExecutor:
         if self._pool is None:
-            catalogue = self._pipeline.catalogue
-            local = catalogue.path if catalogue is not None else None
-            arguments = (self._pipeline.folder, self._pipeline.hash_key, local)
+            local = self._pipeline.catalogue
+            version = (local.path, local.id) if local is not None else (None, None)  # by id: it may be added to
+            arguments = (self._pipeline.folder, self._pipeline.hash_key, *version)
             self._pool = ProcessPoolExecutor(self._n, get_context("spawn"), _load, arguments)
         return self._pool
 
@@ -68,14 +68,14 @@ class Workers:
             self._pool.shutdown(cancel_futures=True)
 
 
-def _load(folder: Path, hash_key: bytes, catalogue: Path | None) -> None:
+def _load(folder: Path, hash_key: bytes, catalogue: Path | None, version: str | None) -> None:
     """First thing in a worker: load bundle and catalogue, leave interrupts to the parent, and never outlive it."""
     from classifier.pipeline import Pipeline
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
-        _loaded.append(Pipeline.load(folder, hash_key, catalogue))
+        _loaded.append(Pipeline.load(folder, hash_key, catalogue, version))
     except ProbewatchError as error:  # raised here it would be lost: the pool says only that a worker broke
         _loaded.append(error)
 
@@ -88,16 +88,12 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _label(made_by: Made, events: pa.Buffer) -> _Packed:
+def _label(bundle_id: str, events: pa.Buffer) -> _Packed:
     pipeline = _loaded[0]
     if isinstance(pipeline, ProbewatchError):
         raise pipeline
-    for name, begun, found in (
-        ("bundle", made_by.bundle_id, pipeline.bundle_id),
-        ("catalogue", made_by.catalogue_id, pipeline.catalogue_id),
-    ):
-        if found != begun:
-            raise BundleError(f"{name} {begun}: was replaced by {found} during the run; repeat it.")
+    if pipeline.bundle_id != bundle_id:
+        raise BundleError(f"bundle {bundle_id}: was replaced by {pipeline.bundle_id} during the run; repeat it.")
     (batch,) = _unpack(events).to_batches()
     labelled = pipeline.label(batch)
     return _pack(labelled.labels), _pack(labelled.units)

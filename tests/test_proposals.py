@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from functools import cache
 
@@ -11,15 +12,18 @@ import pytest
 
 from classifier.bundle import data_dir, default_bundle_dir
 from classifier.errors import InputError, UsageError
+from classifier.induction import Sampled, find_clusters
 from classifier.pipeline import Pipeline
 from classifier.shingles import SHINGLE_WORDS
-from classifier.signing import Family
+from classifier.signatures import Signature
+from classifier.signing import Family, _constant_text, _in_turns
 from classifier.templates import TemplateIndex
 from classifier.text import normalise_text
 from classifier.types import Tier
-from service.prompts import Prompts, joined_prompts, read_prompts, sample_ordinary
-from service.proposals import Proposal, propose
-from service.template_checks import collisions, match_counts
+from service.prompts import Prompts, joined_prompts, read_ordinary, read_prompts, sample_ordinary
+from service.proposals import MOST_ORDINARY, InOrdinary, Proposal, propose
+from service.template_checks import collisions, excused, match_counts
+from service.template_words import proposal_lines
 from tests.forgeries import ASKS, BELLOWS, QUILL, SLOT_WORDS, fill
 
 FORGE = Family("night_mill", "task_synthesis", "coding", Tier.PUBLIC)
@@ -72,7 +76,8 @@ def n_words(text: str) -> int:
 @pytest.mark.parametrize(("template", "n"), [(QUILL, 30), (BELLOWS, 30), (QUILL, 6), (BELLOWS, 500)])
 def test_later_uses_are_found_and_ordinary_traffic_is_not(template: str, n: int) -> None:
     (found,) = proposed(fill(template, n, seed=1))
-    assert (found.n_samples, found.n_accounts, found.found, found.known_as, found.ordinary) == (n, 4, 1, None, 0)
+    assert (found.n_samples, found.n_accounts, found.found, found.known_as) == (n, 4, 1, None)
+    assert found.ordinary == InOrdinary(1276, 35, 0, 0.0) and found.ordinary.share == 0
     index, encoder = with_proposals([found]), pipeline().labeler.encoder
     number = len(index.signatures) - 1
     later = [normalise_text(text) for text in fill(template, 200, seed=99)]
@@ -169,7 +174,7 @@ def test_what_ordinary_prompts_quote_raises_what_a_match_takes() -> None:
     quoting = joined_prompts([ordinary(), prompts([f"{' '.join(ASKS)} {quote}"] * 5, accounts=1)])
     (raised,) = propose(prompts(fill(QUILL, 30, seed=1)), FORGE, quoting, pipeline().labeler)
     assert quiet.signature.facts.min_hits < 9 and raised.signature.facts.min_hits == 9 + 2
-    assert (raised.found, raised.ordinary) == (1, pytest.approx(5 / len(quoting)))  # the vector index vouches for them
+    assert (raised.found, raised.ordinary.share) == (1, 5 / len(quoting))  # the vector index vouches for them
     for one, n in ((quiet, 5), (raised, 0)):
         blind = replace(one, signature=replace(one.signature, vectors=one.signature.vectors[:0]))
         assert match_counts(with_proposals([blind]), quoting.normalised, pipeline().labeler.encoder)[-1] == n
@@ -239,8 +244,167 @@ def test_an_application_that_would_excuse_a_template_is_refused() -> None:
     (known,) = proposed(fill(QUILL, 30, seed=1))
     labeler = Pipeline.load(default_bundle_dir()).labeler
     labeler.templates = labeler.templates.with_signatures([known.signature])
-    with pytest.raises(InputError, match=r"shares 100\W% of its words with night_mill/0, which it would excuse"):
+    with pytest.raises(InputError, match=r"would excuse 100\W% of night_mill/0, of which 0 runs .* the 6 that a match"):
         propose(prompts(fill(QUILL, 20, seed=2)), SHOP, ordinary(), labeler)
+
+
+def test_an_application_must_leave_enough_of_a_template() -> None:
+    (known,) = proposed(fill(QUILL, 30, seed=1))
+    begins, most_of = f"{QUILL.split('{a}')[0]} {{a}}", f"{QUILL.split('{a}')[1].split('numbered')[0]} {{a}}"
+    (opening,), (middle,) = (proposed(fill(f"{CLERK} {part}", 20, seed=2), SHOP) for part in (begins, most_of))
+    size = len(known.signature.shingles)
+
+    def at(min_hits: int, min_coverage: float = 0.03) -> list[Signature]:
+        facts = replace(known.signature.facts, min_hits=min_hits, min_coverage=min_coverage)
+        return [replace(known.signature, facts=facts)]
+
+    (lost,) = excused(opening.signature, at(size))
+    shared = size - lost.left
+    assert 5 <= shared <= size // 2 and lost.share == shared / size and lost.known.id == "night_mill/0"
+    assert excused(opening.signature, at(size - shared)) == []  # what is left is a match
+    assert len(excused(opening.signature, at(size - shared + 1))) == 1
+    assert len(excused(opening.signature, at(6, (size - shared + 1) / size))) == 1
+    (most,) = excused(middle.signature, at(6))
+    assert 0.5 < most.share < 0.8 and most.left > 6
+    harmless = replace(known.signature, facts=replace(known.signature.facts, tier=Tier.BENIGN, min_hits=size))
+    assert excused(opening.signature, [harmless]) == []
+    labeler = Pipeline.load(default_bundle_dir()).labeler
+    labeler.templates = labeler.templates.with_signatures(at(size))
+    said = rf"would excuse {100 * lost.share:.0f}\W% of night_mill/0, of which {lost.left} runs of three words would"
+    with pytest.raises(InputError, match=said):
+        propose(prompts(fill(f"{CLERK} {begins}", 20, seed=2)), SHOP, ordinary(), labeler)
+
+
+# --- who said it ------------------------------------------------------------------------------------------------------
+
+SECRET = "My late father's hangar in Reykholt still leaks whenever the northern gales arrive"
+DECOYS = [
+    "My second cousin's bakery in Maastricht always smells of cardamom before the dawn",
+    "Our retired postman's orchard near Toledo never ripens until the autumn rains come",
+    "Her younger nephew's violin in Tallinn often squeaks whenever the humid evenings fall",
+    "Their former landlord's kiosk in Nairobi rarely opens while the marathon runners pass",
+    *ASKS,
+]
+
+
+def cosines(found: Proposal, texts: list[str]) -> np.ndarray:
+    """Of each text and the nearest vector of a signature."""
+    embedded = pipeline().labeler.encoder.encode([normalise_text(text) for text in texts]).embeddings
+    return (embedded @ found.signature.vectors.T).max(axis=1)
+
+
+@pytest.mark.parametrize("accounts", [2, 4])
+def test_the_vectors_do_not_tell_what_one_account_says(accounts: int) -> None:
+    names = [f"forge-{i % accounts}" for i in range(40)]
+    plain = fill(QUILL, 40, seed=1)
+    said = [f"{text}\n{SECRET}." if name == "forge-0" else text for text, name in zip(plain, names, strict=True)]
+    with_it, without = (
+        propose(replace(prompts(texts), accounts=names), FORGE, ordinary(), pipeline().labeler)[0]
+        for texts in (said, plain)
+    )
+    np.testing.assert_array_equal(with_it.signature.vectors, without.signature.vectors)
+    secret, *decoys = cosines(with_it, [SECRET, *DECOYS]).tolist()
+    assert secret <= max(decoys)
+
+
+def test_the_vectors_do_not_tell_what_stands_in_slots() -> None:
+    decoys = [
+        "verdigris",
+        "wheelbarrow",
+        "xylophone",
+        "copperplate",
+        "blackthorn",
+        "catamaran",
+        "rutabaga",
+        "astrolabe",
+    ]
+    (found,) = proposed(fill(QUILL, 6, seed=1))  # few samples: what is in a slot weighs most
+    told, others = cosines(found, list(SLOT_WORDS)), cosines(found, decoys)
+    ranks = (told[:, None] > others).mean()
+    assert 0.25 < ranks < 0.75  # a slot word is as likely above a decoy as below it
+
+
+def test_members_are_embedded_accounts_in_turn() -> None:
+    members, accounts = np.array([1, 1, 0, 1, 1, 1, 1], np.bool_), np.array([2, 2, 0, 2, 0, 1, 0])
+    assert _in_turns(members, accounts) == [4, 5, 0, 6, 1, 3]
+
+
+def test_only_hashed_letters_are_embedded() -> None:
+    labeler = pipeline().labeler
+    (found,) = proposed(fill(QUILL, 30, seed=1))
+    text = normalise_text(fill(QUILL, 1, seed=9)[0].replace("scrap of workshop", "scrap — 4711 — of (workshop"))
+    tokens = labeler.encoder.tokenizer.encode([text])
+    shingler = labeler.templates.shingler
+    told = _constant_text(tokens.ids, found.signature.shingles, labeler.encoder.tokenizer, shingler)
+    expected = " ".join(re.sub(r"[^a-z]+", " ", part.lower()) for part in QUILL.replace("{b}.", "").split("{a}"))
+    assert told.split() == expected.split()
+
+
+def test_each_wording_keeps_what_two_of_its_own_accounts_say() -> None:
+    """One account says a sentence in one campaign's prompts, another in the other's."""
+    own = "Kindly address me as Commodore Featherstonehaugh throughout this correspondence."
+    mill = [f"{text}\n{own}" if i % 4 else text for i, text in enumerate(fill(QUILL, 40, seed=1))]
+    shed = [f"{text}\n{own}" if i % 4 == 0 else text for i, text in enumerate(fill(BELLOWS, 40, seed=2))]
+    names = [
+        *("forge-0" if i % 4 else "forge-1" for i in range(40)),
+        *("forge-2" if i % 4 == 0 else "forge-3" for i in range(40)),
+    ]
+    found = propose(replace(prompts([*mill, *shed]), accounts=names), FORGE, ordinary(), pipeline().labeler)
+    assert len(found) == 2
+    assert not [one for one in found if "Commodore" in one.skeleton]
+
+
+def shingled(texts: list[str]) -> Sampled:
+    labeler = pipeline().labeler
+    return Sampled.of(labeler.templates.shingler.words(labeler.encoder.tokenizer.encode(texts)))
+
+
+def test_a_pool_keeps_what_two_of_its_own_accounts_say() -> None:
+    rng = np.random.default_rng(5)
+    endings = ("uffle", "andle", "iggin", "ostrel", "empet", "ardock")
+    sentences = [" ".join(f"{letter}{ending}" for ending in endings) for letter in "bcdfghklmnprstvwjyxq"]
+    own = "zeffle zandle ziggin zostrel zempet zardock zillow"
+    texts = [" ; ".join(rng.choice(sentences, 4, replace=False)) for _ in range(60)]
+    accounts = [i % 6 for i in range(60)]
+    said = [f"{text} ; {own}" if account == 0 else text for text, account in zip(texts, accounts, strict=True)]
+    quotes = [" ".join(own.split()[i : i + 4]) for i in range(4)]  # two shingles each: too few to be of the pool
+    sampled = shingled([*said, *quotes])
+    (found,) = find_clusters(sampled, np.empty(0, np.uint64), 5, np.array([*accounts, 9, 9, 9, 9]))
+    assert found.pooled and len(found.shingles) == 4 * len(sentences) and found.members.sum() == 60
+    secret = shingled([own]).shingle
+    assert np.isin(secret, sampled.shingle).all() and not np.isin(secret, found.shingles).any()
+
+
+# --- ordinary traffic -------------------------------------------------------------------------------------------------
+
+
+def test_an_exclusive_signature_that_ordinary_prompts_match_is_refused() -> None:
+    asked, samples = replace(FORGE, tier=Tier.EXCLUSIVE), prompts(fill(QUILL, 30, seed=1))
+    quote = " ".join(["Invent", *QUILL.split("Invent")[1].split()[:10]])  # the vector index vouches for it
+    honest = [f"{' '.join(ASKS)} {quote}", *ASKS[:3]]
+    sent = joined_prompts([ordinary(), replace(prompts(honest), accounts=["honest"] * 4)])
+    (shown,) = propose(samples, FORGE, sent, pipeline().labeler)
+    assert shown.ordinary == InOrdinary(1280, 36, 1, 0.25) and shown.ordinary.share < MOST_ORDINARY
+    with pytest.raises(InputError, match=r"would match 1 of 1,280 ordinary prompts, 25\W% of those of one account"):
+        propose(samples, asked, sent, pipeline().labeler)
+    (kept,) = propose(samples, asked, ordinary(), pipeline().labeler)
+    assert kept.signature.facts.tier is kept.asked is Tier.EXCLUSIVE
+
+
+def test_a_tier_that_was_lowered_is_told() -> None:
+    whole = replace(prompts(fill(QUILL, 1, seed=8)), accounts=["honest"])
+    sent = joined_prompts([ordinary(), whole])
+    (found,) = propose(prompts(fill(QUILL, 30, seed=1)), replace(FORGE, tier=Tier.EXCLUSIVE), sent, pipeline().labeler)
+    assert found.signature.facts.tier is Tier.PUBLIC and found.asked is Tier.EXCLUSIVE
+    told = [line.split() for line in proposal_lines(found, 30)]
+    assert ["asked", "for", "exclusive;", "but", "ordinary", "prompts", "hold", "too", "much", "of", "it"] in told
+    assert not [line for line in proposal_lines(replace(found, asked=Tier.PUBLIC), 30) if "asked for" in line]
+
+
+def test_accounts_of_two_sources_are_two() -> None:
+    both = [ordinary().of_source(name) for name in ("sample", "own")]
+    assert len(set(joined_prompts(both).accounts)) == 2 * len(set(ordinary().accounts))
+    assert {name.split(":")[0] for name in read_ordinary([]).accounts} == {"sample"}
 
 
 def test_retries_are_one_sample() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from classifier.bundle import data_dir, default_bundle_dir
-from classifier.catalogue import INDEX, add_entries, open_catalogue
+from classifier.catalogue import add_entries, open_catalogue, remove_entry
+from classifier.catalogue_folder import INDEX
 from classifier.errors import BundleError
-from classifier.pipeline import Made, Pipeline
+from classifier.pipeline import Pipeline
 from classifier.types import CAPABILITIES
 from service import cli, exits, workers
 from tests.command import Ran
@@ -33,10 +35,10 @@ def samples(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def catalogue(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A catalogue with an exclusive family, made by the command."""
+    """A catalogue with a family, made by the command."""
     folder = tmp_path_factory.mktemp("made")
     file = write(folder / "samples.jsonl", rows(fill(QUILL, 30, seed=1)))
-    assert exits.run_app(cli.app, [str(part) for part in adding(file, folder / "local", "--tier", "exclusive")]) == 0
+    assert exits.run_app(cli.app, [str(part) for part in adding(file, folder / "local")]) == 0
     return folder / "local"
 
 
@@ -70,12 +72,16 @@ def test_add_shows_what_it_adds_and_says_where(
         "matches at 6 of them, and 3 % in order",
         "samples 30 of 30, of 4 accounts",
         "found afterwards 100 % of these samples",
-        "ordinary traffic 0 % of 1,276 prompts match it",
+        "ordinary traffic 0 % of 1,276 prompts of 35 accounts match it",
+        "worst account 0 % of its prompts match it",
         "wording Here is a scrap of workshop notes, fenced in by tildes … Invent one repair task",
     ):
         assert said in lines
     written = open_catalogue(tmp_path / "local")
-    assert ran.out.endswith(f"{tmp_path / 'local'}: now catalogue {written.id} with 1 signature, 1 of them new.\n")
+    assert ran.out.endswith(
+        f"{tmp_path / 'local'}: now catalogue {written.id} with 1 signature, 1 of them new; use it with --catalogue "
+        f"{tmp_path / 'local'}\n"
+    )
     (entry,) = written.entries
     assert (entry.origin.note, entry.origin.n_samples, entry.origin.n_accounts) == (NOTE, 30, 4)
 
@@ -117,10 +123,13 @@ def test_a_question_that_is_left_unanswered_is_an_interruption(
 def test_without_a_terminal_it_asks_nothing_and_refuses(
     capsys: pytest.CaptureFixture[str], samples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sys, "stdin", io.StringIO("y\n"))
-    ran = Ran(capsys, "templates", "add", "--from", samples, "--family", "mill", "--catalogue", tmp_path / "local")
-    assert ran.code == 2 and ran.sentence.startswith("There is no terminal to confirm on: give --yes")
-    assert not (tmp_path / "local").exists()
+    closed = io.StringIO("y\n")
+    closed.close()
+    for stdin in (io.StringIO("y\n"), closed, None):
+        monkeypatch.setattr(sys, "stdin", stdin)
+        ran = Ran(capsys, "templates", "add", "--from", samples, "--family", "mill", "--catalogue", tmp_path / "local")
+        assert ran.code == 2 and ran.sentence.startswith("There is no terminal to confirm on: give --yes")
+        assert not (tmp_path / "local").exists()
 
 
 def test_a_second_family_joins_the_first_and_a_known_one_is_refused(
@@ -151,8 +160,15 @@ def test_a_second_family_joins_the_first_and_a_known_one_is_refused(
             2,
             "--capability got 'cooking': expected one of coding",
         ),
-        (["--family", "x", "--tier", "benign"], 2, "Invalid value for '--tier'"),
-        (["--family", "x", "--benign", "--tier", "public"], 2, "--benign is a harmless application: leave out"),
+        (["--family", "x", "--tier", "holy"], 2, "--tier got 'holy': expected public or benign"),
+        (
+            ["--family", "x", "--tier", "exclusive"],
+            2,
+            "--tier got exclusive: flags from signatures learnt from traffic need the analyst basis, which is not "
+            "offered yet; give public",
+        ),
+        (["--family", "x", "--tier", "benign", "--capability", "coding"], 2, "is a harmless application: leave out"),
+        (["--family", "x", "--note", "caf\udce9"], 2, "--note is not valid UTF-8"),
         (["--family", "x", "--against", "nowhere.jsonl"], 3, "nowhere.jsonl does not exist"),
         (["--family", "x", "--against", "uses.jsonl"], 3, "x/0 would match 4.5\u00a0% of 1,336 ordinary prompts"),
         (["--family", "x", "--bundle", "nowhere"], 4, "manifest.json cannot be read"),
@@ -162,6 +178,9 @@ def test_a_second_family_joins_the_first_and_a_known_one_is_refused(
         (["--family", "x", "--from", "broken.jsonl"], 3, "4 distinct prompts (and 3 rejected records)"),
         (["--family", "x", "--from", "one.jsonl"], 3, "all of one account"),
         (["--family", "x", "--catalogue", "taken"], 5, "holds files and is no catalogue"),
+        (["--family", "x", "--catalogue", "taken", "--dry-run"], 5, "holds files and is no catalogue"),
+        (["--family", "x", "--catalogue", "taken", "--from", "nowhere.jsonl"], 5, "holds files and is no catalogue"),
+        (["--family", "x", "--catalogue", "one.jsonl/local"], 5, "cannot be written (Not a directory)"),
     ],
 )
 def test_what_cannot_be_added_is_refused_in_one_sentence(
@@ -187,6 +206,24 @@ def test_what_cannot_be_added_is_refused_in_one_sentence(
     assert not (tmp_path / "local").exists() and not (tmp_path / "taken" / INDEX).exists()
 
 
+@pytest.mark.parametrize("mode", [0o000, 0o400, 0o500])
+def test_a_folder_that_cannot_be_used_is_refused(
+    capsys: pytest.CaptureFixture[str], samples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int
+) -> None:
+    folder = tmp_path / "local"
+    folder.mkdir(mode=mode)
+    access = os.access  # root may do everything, so what others may is told here
+    monkeypatch.setattr(
+        os, "access", lambda path, want: access(path, want) if path != folder else (mode >> 6) & want == want
+    )
+    for more in (("--yes",), ("--dry-run",)):
+        ran = Ran(capsys, "templates", "add", "--from", samples, "--family", "x", "--catalogue", folder, *more)
+        assert ran.code == 5 and "cannot be written (Permission denied); check permissions" in ran.sentence
+    assert Ran(capsys, "templates", "list", "--catalogue", folder).code == 4
+    folder.chmod(0o700)
+    assert list(folder.iterdir()) == []
+
+
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
 def test_samples_come_in_any_format(capsys: pytest.CaptureFixture[str], tmp_path: Path, suffix: str) -> None:
     import pyarrow as pa
@@ -207,6 +244,66 @@ def test_the_catalogue_holds_no_text(catalogue: Path) -> None:
     assert b"night_mill" in stored and NOTE.lower().encode() in stored
 
 
+# --- removing ---------------------------------------------------------------------------------------------------------
+
+
+def test_remove_takes_a_signature_away_and_keeps_the_version_before(
+    capsys: pytest.CaptureFixture[str], samples: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "local"
+    Ran(capsys, *adding(samples, folder))
+    before = open_catalogue(folder).id
+    ran = Ran(capsys, "templates", "remove", "night_mill/0", "--catalogue", folder, "--yes")
+    now = open_catalogue(folder)
+    assert (ran.code, ran.out) == (0, f"{folder}: now catalogue {now.id} with 0 signatures\n") and now.entries == ()
+    assert len(open_catalogue(folder, before).entries) == 1
+    assert "0 of the catalogue." in Ran(capsys, "templates", "list", "--catalogue", folder).out
+    assert Ran(capsys, *adding(samples, folder)).code == 0  # the name is free again
+
+
+def test_what_cannot_be_removed_is_refused(
+    capsys: pytest.CaptureFixture[str], catalogue: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = open_catalogue(catalogue).id
+    bundled = Pipeline.load(default_bundle_dir()).labeler.templates.signatures[0].facts.id
+    for given in (bundled, "night_mill/7", "night_mill"):
+        ran = Ran(capsys, "templates", "remove", given, "--catalogue", catalogue, "--yes")
+        assert ran.code == 2 and ran.sentence.startswith(f"{given}: is no signature of catalogue {catalogue}")
+    assert Ran(capsys, "templates", "remove", "x/0", "--catalogue", tmp_path / "nowhere", "--yes").code == 4
+    assert not (tmp_path / "nowhere").exists()
+    monkeypatch.setattr(sys, "stdin", io.StringIO("y\n"))
+    ran = Ran(capsys, "templates", "remove", "night_mill/0", "--catalogue", catalogue)
+    assert ran.code == 2 and ran.sentence.startswith("There is no terminal to confirm on: give --yes")
+    terminal = io.StringIO("n\n")
+    monkeypatch.setattr(terminal, "isatty", lambda: True)
+    monkeypatch.setattr(sys, "stdin", terminal)
+    assert Ran(capsys, "templates", "remove", "night_mill/0", "--catalogue", catalogue).out.endswith(
+        "Nothing was removed.\n"
+    )
+    assert open_catalogue(catalogue).id == before
+
+
+def test_a_catalogue_that_moves_while_it_is_added_to_is_left_alone(
+    capsys: pytest.CaptureFixture[str], samples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from service import proposals
+
+    folder, propose = tmp_path / "local", proposals.propose
+    Ran(capsys, *adding(samples, folder))
+    before = open_catalogue(folder).id
+
+    def overtaken(*given: Any) -> Any:
+        found = propose(*given)
+        remove_entry(folder, "night_mill/0", before)
+        return found
+
+    monkeypatch.setattr(proposals, "propose", overtaken)
+    other = write(tmp_path / "other.jsonl", rows(fill(BELLOWS, 20, seed=2)))
+    ran = Ran(capsys, "templates", "add", "--from", other, "--family", "shed", "--catalogue", folder, "--yes")
+    assert ran.code == 5 and f"was changed meanwhile, from version {before} to" in ran.err
+    assert open_catalogue(folder).entries == ()
+
+
 # --- looking ----------------------------------------------------------------------------------------------------------
 
 
@@ -215,7 +312,7 @@ def test_list_and_show_tell_the_bundle_s_from_one_s_own(capsys: pytest.CaptureFi
     assert Ran(capsys, "templates", "list").out.endswith(f"\n{n} signatures: {n} of the bundle, 0 of the catalogue.\n")
     listed = Ran(capsys, "templates", "list", "--catalogue", catalogue).out.splitlines()
     assert len(listed) == n + 2 and listed[-1] == f"{n + 1} signatures: {n} of the bundle, 1 of the catalogue."
-    assert listed[-2].split() == ["night_mill/0", "exclusive", "catalogue", "task", "synthesis,", "coding"]
+    assert listed[-2].split() == ["night_mill/0", "public", "catalogue", "task", "synthesis,", "coding"]
     document = json.loads(Ran(capsys, "templates", "list", "--catalogue", catalogue, "--json").out)
     assert document["catalogue_id"] == open_catalogue(catalogue).id and len(document["templates"]) == n + 1
     assert document["templates"][0]["from"] == "bundle" and document["templates"][0]["since"] is None
@@ -226,12 +323,12 @@ def test_list_and_show_tell_the_bundle_s_from_one_s_own(capsys: pytest.CaptureFi
         "family": "night_mill",
         "technique": "task_synthesis",
         "capability": "coding",
-        "tier": "exclusive",
+        "tier": "public",
         "from": "catalogue",
         "minimum_hits": 6,
         "minimum_coverage": 0.03,
         "shingles": 43,
-        "vectors": 2,
+        "vectors": 1,
         "since": since,
         "note": NOTE,
         "n_samples": 30,
@@ -247,12 +344,12 @@ def test_check_counts_collisions_and_matches(
     capsys: pytest.CaptureFixture[str], catalogue: Path, tmp_path: Path
 ) -> None:
     benign = write(tmp_path / "benign.jsonl", [*rows(fill(QUILL, 3, seed=4)), *rows([*ASKS]), *records(5)])
-    ran = Ran(capsys, "templates", "check", "--catalogue", catalogue, "--benign", benign)
+    ran = Ran(capsys, "templates", "check", "--catalogue", catalogue, "--against", benign)
     lines = ran.out.replace("\u00a0", " ").splitlines()
     assert ran.code == 0 and lines[0].endswith(" families, no id twice.")
     assert lines[-3:] == [
-        "Of 20 benign prompts:",
-        "  15 % match night_mill/0 (exclusive)",
+        "Of 20 ordinary prompts:",
+        "  15 % match night_mill/0 (public)",
         "  15 % match an extraction signature.",
     ]
     pairs = [line for line in lines if line.startswith("  ") and ": " in line]
@@ -265,9 +362,10 @@ def test_check_refuses_an_id_that_the_bundle_has(capsys: pytest.CaptureFixture[s
 
     pipeline = Pipeline.load(default_bundle_dir())
     family = pipeline.labeler.templates.signatures[0].facts.family
-    add_entries(tmp_path / "local", [entry(family, width=256)], pipeline.encoder_digest)
+    add_entries(tmp_path / "local", [entry(family, width=256)], pipeline.encoder_digest, None)
     ran = Ran(capsys, "templates", "check", "--catalogue", tmp_path / "local")
-    assert ran.code == 4 and f"has a signature {family}/0, and so has the bundle" in ran.sentence
+    said = f"catalogue {tmp_path / 'local'}: has a signature {family}/0, and so has the bundle"
+    assert ran.code == 4 and ran.sentence.startswith(said)
 
 
 # --- labelling --------------------------------------------------------------------------------------------------------
@@ -287,9 +385,10 @@ def test_label_finds_later_uses_and_names_the_catalogue(
     for path in (tmp_path / "run").rglob("*.parquet"):
         assert pq.read_schema(path).metadata[b"catalogue_id"] == made.encode()
     accounts = {row["account_id"]: row for row in pq.read_table(tmp_path / "run" / "accounts.parquet").to_pylist()}
-    flagged = {name for name, row in accounts.items() if row["decision"] == "flag"}
-    assert flagged == {"forge-0", "forge-1"}
-    assert accounts["forge-0"]["capabilities"] == ["coding"] and accounts["forge-0"]["basis"] == "signature"
+    assert {name for name, row in accounts.items() if row["template_rate"] > 0.5} == {"forge-0", "forge-1"}
+    for row in accounts.values():  # what was learnt from traffic flags nobody
+        assert row["decision"] != "flag" and row["basis"] != "signature"
+    assert {accounts["forge-0"]["decision"], accounts["forge-0"]["basis"]} <= {"review", "public"}
 
 
 def test_without_the_catalogue_nothing_is_matched(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -311,7 +410,7 @@ def test_resuming_with_another_catalogue_is_refused(
     capsys: pytest.CaptureFixture[str], catalogue: Path, samples: Path, tmp_path: Path
 ) -> None:
     traffic, made = later_traffic(tmp_path / "traffic.jsonl"), open_catalogue(catalogue).id
-    Ran(capsys, *adding(samples, tmp_path / "local", "--tier", "public"))
+    Ran(capsys, *adding(samples, tmp_path / "local"))
     other = open_catalogue(tmp_path / "local").id
     assert label(capsys, traffic, tmp_path / "run", "--catalogue", catalogue).code == 0
     for more, found in ((("--catalogue", tmp_path / "local"), other), ((), "none")):
@@ -319,6 +418,38 @@ def test_resuming_with_another_catalogue_is_refused(
         assert ran.code == 5
         assert f"was labelled with catalogue id {made}, this run has {found}; choose another --out" in ran.sentence
     assert label(capsys, traffic, tmp_path / "run", "--catalogue", catalogue).code == 0
+
+
+@pytest.mark.parametrize("killed", [True, False])
+def test_a_run_goes_on_with_the_version_it_was_begun_with(
+    capsys: pytest.CaptureFixture[str], samples: Path, tmp_path: Path, killed: bool
+) -> None:
+    folder, run = tmp_path / "local", tmp_path / "run"
+    Ran(capsys, *adding(samples, folder))
+    traffic, begun = later_traffic(tmp_path / "traffic.jsonl"), open_catalogue(folder).id
+    assert label(capsys, traffic, run, "--catalogue", folder).code == 0
+    if killed:
+        (run / "run.json").unlink()
+        expected = (run / "accounts.parquet").read_bytes()
+        (run / "accounts.parquet").unlink()
+    assert Ran(capsys, "templates", "remove", "night_mill/0", "--catalogue", folder, "--yes").code == 0
+    newest = open_catalogue(folder).id
+    more = write(
+        tmp_path / "more.jsonl", [row | {"event_id": f"m-{i}"} for i, row in enumerate(rows(fill(QUILL, 9, 7)))]
+    )
+    ran = Ran(capsys, "label", traffic, *(() if killed else (more,)), "--out", run, "--catalogue", folder)
+    assert ran.code == 0
+    said = f"catalogue {folder}: the run goes on with version {begun}, which it was begun with; for {newest}, choose"
+    assert said in ran.err
+    assert json.loads((run / "run.json").read_text())["catalogue_id"] == begun
+    if killed:
+        assert (run / "accounts.parquet").read_bytes() == expected
+    else:
+        added = [row["template_id"] for row in labels_of(run).to_pylist() if row["event_id"].startswith("m-")]
+        assert added == ["night_mill/0"] * 9
+    assert label(capsys, traffic, run, "--catalogue", folder, "--fresh").code == 0
+    assert json.loads((run / "run.json").read_text())["catalogue_id"] == newest
+    assert labels_of(run)["template_id"].null_count == 152
 
 
 def test_score_says_what_label_says(capsys: pytest.CaptureFixture[str], catalogue: Path, tmp_path: Path) -> None:
@@ -344,21 +475,10 @@ def test_score_says_what_label_says(capsys: pytest.CaptureFixture[str], catalogu
             assert prompt[row["match_start"] : row["match_end"]].startswith("Here is a scrap of workshop")
 
 
-def test_a_public_family_reviews_and_does_not_flag(
-    capsys: pytest.CaptureFixture[str], samples: Path, tmp_path: Path
-) -> None:
-    Ran(capsys, *adding(samples, tmp_path / "local"))
-    traffic = later_traffic(tmp_path / "traffic.jsonl")
-    assert label(capsys, traffic, tmp_path / "run", "--catalogue", tmp_path / "local", "--population", 1000).code == 0
-    found = pq.read_table(tmp_path / "run" / "accounts.parquet").to_pylist()
-    assert {row["account_id"] for row in found if row["template_rate"] > 0.5} == {"forge-0", "forge-1"}
-    assert "flag" not in {row["decision"] for row in found}
-
-
 def test_vectors_of_another_encoder_are_left_out_with_a_word(
     capsys: pytest.CaptureFixture[str], catalogue: Path, tmp_path: Path
 ) -> None:
-    add_entries(tmp_path / "other", open_catalogue(catalogue).entries, "f" * 16)
+    add_entries(tmp_path / "other", open_catalogue(catalogue).entries, "f" * 16, None)
     (prompt,) = fill(QUILL, 1, seed=9)
     ran = Ran(capsys, "score", prompt, "--json", "--catalogue", tmp_path / "other")
     assert ran.code == 0 and "match by their shingles alone" in ran.err
@@ -367,6 +487,24 @@ def test_vectors_of_another_encoder_are_left_out_with_a_word(
     file = write(tmp_path / "few.jsonl", rows([prompt]))
     assert label(capsys, file, tmp_path / "run", "--catalogue", tmp_path / "other").err == ""
     assert labels_of(tmp_path / "run")["similarity"].to_pylist() == [None]
+    other = write(tmp_path / "other.jsonl", rows(fill(BELLOWS, 20, seed=2)))
+    for more in ((), ("--dry-run",)):
+        refused = Ran(
+            capsys,
+            "templates",
+            "add",
+            "--from",
+            other,
+            "--family",
+            "shed",
+            "--yes",
+            "--catalogue",
+            tmp_path / "other",
+            *more,
+        )
+        assert (
+            refused.code == 4 and "made with another encoder than this bundle's; give the --bundle" in refused.sentence
+        )
 
 
 @pytest.mark.parametrize("damage", ["missing", "cut", "altered", "newer"])
@@ -374,7 +512,7 @@ def test_4_is_a_catalogue_that_cannot_be_used(
     capsys: pytest.CaptureFixture[str], catalogue: Path, tmp_path: Path, damage: str
 ) -> None:
     folder = tmp_path / "local"
-    add_entries(folder, open_catalogue(catalogue).entries, open_catalogue(catalogue).encoder)
+    add_entries(folder, open_catalogue(catalogue).entries, open_catalogue(catalogue).encoder, None)
     index = (folder / INDEX).read_text()
     changed = {
         "missing": None,
@@ -400,7 +538,7 @@ def test_an_application_of_one_s_own_is_excused(capsys: pytest.CaptureFixture[st
         "You look after parcels at a tile depot. Quote the shelf plan, and hand over to the foreman.\n{a}\nVisitor: {b}"
     )
     file = write(tmp_path / "desk.jsonl", rows(fill(desk, 20, seed=1)))
-    facts = ("--family", "tile_depot", "--benign", "--catalogue", tmp_path / "local", "--yes")
+    facts = ("--family", "tile_depot", "--tier", "benign", "--catalogue", tmp_path / "local", "--yes")
     assert Ran(capsys, "templates", "add", "--from", file, *facts).code == 0
     later = write(tmp_path / "later.jsonl", rows([*fill(desk, 10, seed=2), *ASKS]))
     assert label(capsys, later, tmp_path / "run", "--catalogue", tmp_path / "local").code == 0
@@ -422,13 +560,31 @@ def test_worker_processes_load_the_catalogue(catalogue: Path, monkeypatch: pytes
     assert apart.labels.equals(pipeline.label(batch).labels)
 
 
-def test_a_catalogue_that_is_replaced_during_a_run_stops_it(catalogue: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_worker_processes_load_the_version_of_the_run(
+    catalogue: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers, "_loaded", list[Any]())
+    known = open_catalogue(catalogue)
+    first = add_entries(tmp_path / "local", known.entries, known.encoder, None)
+    pipeline = Pipeline.load(default_bundle_dir(), catalogue=tmp_path / "local")
+    assert remove_entry(tmp_path / "local", "night_mill/0", first.id).entries == ()
+    started = list[tuple[Any, ...]]()
+    monkeypatch.setattr(workers, "ProcessPoolExecutor", lambda n, context, load, given: started.append(given))
+    workers.Workers(pipeline, 2)._started()
+    monkeypatch.setattr(workers.signal, "signal", lambda *_: None)
+    workers._load(*started[0])
+    (loaded,) = workers._loaded
+    assert isinstance(loaded, Pipeline) and loaded.catalogue_id == first.id
+    assert loaded.label(forged_events()).labels["template_id"].to_pylist() == ["night_mill/0"] * 8
+
+
+def test_a_bundle_that_is_replaced_during_a_run_stops_it(catalogue: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pipeline = Pipeline.load(default_bundle_dir(), catalogue=catalogue)
     monkeypatch.setattr(workers, "_loaded", [pipeline])
     packed = workers._pack(events(3))
-    workers._label(pipeline.made_by, packed)
-    with pytest.raises(BundleError, match=f"catalogue {'0' * 16}: was replaced by {pipeline.catalogue_id} during"):
-        workers._label(Made(pipeline.bundle_id, "0" * 16), packed)
+    workers._label(pipeline.bundle_id, packed)
+    with pytest.raises(BundleError, match=f"bundle {'0' * 16}: was replaced by {pipeline.bundle_id} during"):
+        workers._label("0" * 16, packed)
 
 
 def forged_events() -> Any:

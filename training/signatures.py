@@ -20,7 +20,7 @@ from classifier.encoder import StaticEncoder, TokenBatch
 from classifier.induction import Sampled, find_clusters
 from classifier.shingles import Shingler, ShingleTable
 from classifier.signatures import Signature
-from classifier.signing import LEAST_SAMPLES, Family, Honest, above_noise, blocks, sign
+from classifier.signing import LEAST_SAMPLES, Family, Honest, above_noise, blocks, sign, whole_members
 from classifier.text import normalise_text
 from classifier.types import TARGETS, Tier
 
@@ -79,7 +79,7 @@ def build(
         common = candidates[~rare[:, _honest_to(family, groups, honest)].all(axis=1)]
         clusters = find_clusters(sampled[family.name], common, least[family.name])
         signatures += [
-            sign(family, number, cluster, sampled[family.name], samples[family.name], encoder)
+            sign(family, number, cluster, sampled[family.name], whole_members(cluster, samples[family.name]), encoder)
             for number, cluster in enumerate(clusters)
         ]
     by_name = {family.name: _honest_to(family, groups, honest) for family in families}
