@@ -5,7 +5,9 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import os
 import signal
+import stat
 import subprocess
 import sys
 import threading
@@ -281,6 +283,13 @@ def test_nothing_is_written_through_a_link(folder: Path, tmp_path: Path) -> None
     with pytest.raises(OutputError, match=r"cannot be written \(Too many levels of symbolic links\)"):
         added(folder, entry("clerk", seed=3))
     assert letter.read_text() == "dear"
+
+
+def test_names_are_on_the_disk_too(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced = list[bool]()
+    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(stat.S_ISDIR(os.fstat(descriptor).st_mode)))
+    added(folder, entry("grade", seed=2))
+    assert synced == [False, True] * 3  # of three files, each: what it holds, then its name
 
 
 def test_the_lock_is_not_emptied(folder: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 
@@ -308,6 +309,7 @@ def test_the_vectors_do_not_tell_what_one_account_says(accounts: int) -> None:
 
 
 def test_the_vectors_do_not_tell_what_stands_in_slots() -> None:
+    told = ("marmot", "cinnabar", "trombone", "juniper", "flagstone", "periwinkle")
     decoys = [
         "verdigris",
         "wheelbarrow",
@@ -318,10 +320,15 @@ def test_the_vectors_do_not_tell_what_stands_in_slots() -> None:
         "rutabaga",
         "astrolabe",
     ]
-    (found,) = proposed(fill(QUILL, 6, seed=1))  # few samples: what is in a slot weighs most
-    told, others = cosines(found, list(SLOT_WORDS)), cosines(found, decoys)
-    ranks = (told[:, None] > others).mean()
-    assert 0.25 < ranks < 0.75  # a slot word is as likely above a decoy as below it
+
+    def filled(words: Sequence[str]) -> Proposal:
+        (found,) = proposed([QUILL.replace("{a}", " ".join([word] * 30)).replace("{b}", word) for word in words])
+        return found
+
+    found = filled(told)
+    np.testing.assert_array_equal(found.signature.vectors, filled(decoys[:6]).signature.vectors)
+    above = cosines(found, list(told))[:, None] > cosines(found, decoys)
+    assert 0.25 < above.mean() < 0.75  # a slot's word is as likely above a decoy as below it
 
 
 def test_members_are_embedded_accounts_in_turn() -> None:
