@@ -128,7 +128,7 @@ def write_manifest(folder: Path, facts: BundleFacts) -> Manifest:
     files = {name: _entry(folder / name) for name in _file_names(folder)}
     listed = {name: asdict(entry) for name, entry in files.items()}
     content = {"format_version": FORMAT_VERSION, "files": listed, **asdict(facts)}
-    document = {"bundle_id": _identify(content), **content}
+    document = {"bundle_id": identify(content), **content}
     temporary = folder / f".{MANIFEST}.{os.getpid()}.tmp"
     text = json.dumps(document, indent=2, ensure_ascii=False, sort_keys=True, allow_nan=False)
     temporary.write_text(text + "\n", encoding="utf-8", newline="\n")
@@ -161,7 +161,8 @@ def _entry(path: Path) -> FileEntry:
         return FileEntry(hashlib.file_digest(stream, "sha256").hexdigest(), os.fstat(stream.fileno()).st_size)
 
 
-def _identify(content: Mapping[str, Any]) -> str:
+def identify(content: Mapping[str, Any]) -> str:
+    """Id of a document that JSON can hold: equal content, equal id, whatever the order of its keys."""
     canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return hashlib.sha256(canonical.encode()).hexdigest()[:ID_DIGITS]
 
@@ -202,8 +203,8 @@ def _refusal(folder: Path, reason: str) -> BundleError:
 
 def _parse(document: Mapping[str, Any]) -> Manifest:
     content = {name: value for name, value in document.items() if name != "bundle_id"}
-    if document["bundle_id"] != _identify(content):
-        raise ValueError(f"bundle_id is {document['bundle_id']!r}, its content's is {_identify(content)!r}")
+    if document["bundle_id"] != identify(content):
+        raise ValueError(f"bundle_id is {document['bundle_id']!r}, its content's is {identify(content)!r}")
     files = {name: FileEntry(str(entry["sha256"]), int(entry["size"])) for name, entry in content["files"].items()}
     outside = [name for name in files if not _is_inside(name)]
     if outside:

@@ -87,17 +87,14 @@ def find_clusters(
     """Wordings among samples of one family, the most frequent first.
 
     `common`: shingles of honest text, never kept. `least`: samples that must share a shingle. `accounts`: who sent each
-    sample, int [n]; a shingle then needs at least two. Starts from the shingle that most samples share, takes what
-    their majority shares, and goes on with the samples left; members of a cluster with few shingles stay, so that finer
-    wordings under a short common part are found too. What then is in no cluster may be made of parts drawn from a pool:
-    all recurring shingles are its last cluster.
+    sample, int [n]; a shingle then needs members of at least two. Starts from the shingle that most samples share,
+    takes what their majority shares, and goes on with the samples left; members of a cluster with few shingles stay, so
+    that finer wordings under a short common part are found too. What then is in no cluster may be made of parts drawn
+    from a pool: all recurring shingles are its last cluster.
     """
     rows = sampled.where(~np.isin(sampled.shingle, common))
     shingles, code = np.unique(rows.shingle, return_inverse=True)
-    allowed = np.ones(len(shingles), np.bool_)
-    if accounts is not None:
-        allowed = _by_two_accounts(code, accounts[rows.sample], len(shingles))
-    found = _Search(rows, code, allowed, least).groups()
+    found = _Search(rows, code, len(shingles), least, accounts).groups()
     return [Cluster(shingles[_in_order(rows, code, g.fixed, g.members)], g.members, g.pooled) for g in found]
 
 
@@ -116,10 +113,13 @@ class _Search:
     Which shingles are spent as seeds, which samples are done with.
     """
 
-    def __init__(self, rows: Sampled, code: NDArray[np.int64], allowed: NDArray[np.bool_], least: int) -> None:
-        self.rows, self.code, self.allowed, self.least = rows, code, allowed, least
-        self.new = allowed.copy()
+    def __init__(
+        self, rows: Sampled, code: NDArray[np.int64], size: int, least: int, accounts: NDArray[np.int64] | None
+    ) -> None:
+        self.rows, self.code, self.size, self.least, self.accounts = rows, code, size, least, accounts
         self.open = np.ones(rows.n, np.bool_)
+        self.allowed = self._by_two(self.open)
+        self.new = self.allowed.copy()
 
     def groups(self) -> list[_Group]:
         """Wordings, then the pool, if there is one."""
@@ -131,11 +131,22 @@ class _Search:
                 self.open &= ~group.members
         wordings = self._without_parts(found)
         rest = ~np.logical_or.reduce([np.zeros(self.rows.n, np.bool_), *(group.members for group in wordings)])
-        pool = self.allowed & (self._shared_by(rest) >= self.least)
-        members = rest & (self._held(pool) >= FEWEST_SHINGLES)
+        pool, members = self._pool(rest)
+        told = [_Group(group.fixed & self._by_two(group.members), group.members, False) for group in wordings]
+        told = [group for group in told if group.fixed.sum() >= FEWEST_SHINGLES]
         if pool.sum() < FEWEST_SHINGLES or members.sum() < self.least:
-            return wordings
-        return [*wordings, _Group(pool, members, True)]
+            return told
+        return [*told, _Group(pool, members, True)]
+
+    def _pool(self, rest: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """Recurring shingles of the rest, each said by two accounts of those who hold enough of them; and who does."""
+        pool = self.allowed & (self._shared_by(rest) >= self.least)
+        while True:
+            members = rest & (self._held(pool) >= FEWEST_SHINGLES)
+            kept = pool & self._by_two(members)
+            if kept.sum() == pool.sum():
+                return pool, members
+            pool = kept
 
     def _without_parts(self, groups: Sequence[_Group]) -> list[_Group]:
         """The groups that are wordings.
@@ -178,7 +189,14 @@ class _Search:
 
     def _shared_by(self, members: NDArray[np.bool_]) -> NDArray[np.int64]:
         """How many of the samples have each shingle."""
-        return np.bincount(self.code[members[self.rows.sample]], minlength=len(self.allowed))
+        return np.bincount(self.code[members[self.rows.sample]], minlength=self.size)
+
+    def _by_two(self, members: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Whether members of at least two accounts have each shingle; all have if nobody told who sent what."""
+        if self.accounts is None:
+            return np.ones(self.size, np.bool_)
+        chosen = members[self.rows.sample]
+        return by_two_accounts(self.code[chosen], self.accounts[self.rows.sample[chosen]], self.size)
 
     def _held(self, fixed: NDArray[np.bool_]) -> NDArray[np.int64]:
         """How many of the shingles each sample has."""
@@ -200,7 +218,7 @@ def _in_order(
     return codes[np.lexsort((codes, rank[order][first + counts // 2]))]
 
 
-def _by_two_accounts(code: NDArray[np.int64], account: NDArray[np.int64], size: int) -> NDArray[np.bool_]:
+def by_two_accounts(code: NDArray[np.int64], account: NDArray[np.int64], size: int) -> NDArray[np.bool_]:
     """Whether samples of at least two accounts have the shingle, [size]."""
     pairs = np.unique(np.stack([code, account]), axis=1)
     return np.bincount(pairs[0], minlength=size) >= 2

@@ -245,7 +245,7 @@ class Labeler:
             "template_id": self._ids.take(matched),
             "template_family": self._families.take(matched),
             "technique": self._techniques.take(matched),
-            "similarity": pa.array(matches.similarity, mask=none),
+            "similarity": pa.array(matches.similarity, mask=np.isnan(matches.similarity)),
             "coverage": pa.array(matches.coverage, mask=none),
             "match_start": pa.array(judgement.spans[:, 0], pa.int32(), mask=none),
             "match_end": pa.array(judgement.spans[:, 1], pa.int32(), mask=none),

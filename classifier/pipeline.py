@@ -1,4 +1,7 @@
-"""Composition root: a bundle's files -> a working pipeline. The only place that knows which file feeds which module."""
+"""Composition root: a bundle's files, and a local catalogue's -> a working pipeline.
+
+The only place that knows which file feeds which module.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from classifier.bundle import Bundle, Decisions, Stratum, open_bundle
+from classifier.bundle import Bundle, Decisions, Stratum, identify, open_bundle
+from classifier.catalogue import Catalogue, open_catalogue
 from classifier.encoder import StaticEncoder
+from classifier.errors import BundleError
 from classifier.evidence import Baselines
 from classifier.heads import Heads
 from classifier.labeler import Cascade, Labeler, Labelled
@@ -32,20 +37,36 @@ DEFAULT_HASH_KEY = b"probewatch"
 
 
 class Pipeline:
-    """Labels events with one bundle. Immutable and thread-safe; an update loads a new one."""
+    """Labels events with one bundle, and a local catalogue over it if there is one.
 
-    def __init__(self, bundle: Bundle, labeler: Labeler, hash_key: bytes) -> None:
+    Immutable and thread-safe; an update loads a new one.
+    """
+
+    def __init__(self, bundle: Bundle, labeler: Labeler, hash_key: bytes, catalogue: Catalogue | None) -> None:
         self._bundle = bundle
         self.labeler = labeler
         self.hash_key = hash_key
+        self.catalogue = catalogue
 
     @classmethod
-    def load(cls, bundle_dir: Path, hash_key: bytes = DEFAULT_HASH_KEY) -> Pipeline:
-        """Verify and load a bundle. Raises BundleError if it is missing, damaged or of another format."""
+    def load(
+        cls,
+        bundle_dir: Path,
+        hash_key: bytes = DEFAULT_HASH_KEY,
+        catalogue: Path | None = None,
+        version: str | None = None,
+    ) -> Pipeline:
+        """Verify and load a bundle, and a version of the catalogue in a folder, the newest if None.
+
+        Raises:
+            BundleError: either is missing, damaged or of another format, or both have a signature of the same id.
+        """
         bundle = open_bundle(bundle_dir)
         for name in (*MODEL_FILES, *(TRANSFORMER_FILES if (bundle.path / TRANSFORMER).exists() else ())):
             bundle.file(name)  # refuses a file that the manifest does not vouch for
-        return cls(bundle, load_labeler(bundle.path, bundle.manifest.facts.decisions, hash_key), hash_key)
+        local = open_catalogue(catalogue, version).fitted(_encoder_digest(bundle)) if catalogue is not None else None
+        labeler = load_labeler(bundle.path, bundle.manifest.facts.decisions, hash_key, local)
+        return cls(bundle, labeler, hash_key, local)
 
     def label(self, events: pa.RecordBatch) -> Labelled:
         """Label events (EVENT_SCHEMA), in order."""
@@ -62,7 +83,12 @@ class Pipeline:
 
     @property
     def catalogue_id(self) -> str:
-        return EMPTY_CATALOGUE
+        return self.catalogue.id if self.catalogue is not None else EMPTY_CATALOGUE
+
+    @property
+    def encoder_digest(self) -> str:
+        """Names the encoder: vectors of two encoders cannot be compared."""
+        return _encoder_digest(self._bundle)
 
     @property
     def baselines(self) -> Baselines:
@@ -79,12 +105,15 @@ class Pipeline:
         return len({fact.family for fact in facts if fact.tier is not Tier.BENIGN})
 
 
-def load_labeler(folder: Path, decisions: Decisions, hash_key: bytes = DEFAULT_HASH_KEY) -> Labeler:
-    """Put the models in a folder together. Digests are the caller's concern."""
+def load_labeler(
+    folder: Path, decisions: Decisions, hash_key: bytes = DEFAULT_HASH_KEY, local: Catalogue | None = None
+) -> Labeler:
+    """Put the models in a folder together, and those of a catalogue. Digests are the caller's concern."""
     encoder = StaticEncoder.load(folder / TOKENIZER, folder / TABLE)
+    index = TemplateIndex.load(folder, Shingler(encoder.tokenizer.vocabulary()), encoder.dimensions)
     return Labeler(
         encoder=encoder,
-        templates=TemplateIndex.load(folder, Shingler(encoder.tokenizer.vocabulary()), encoder.dimensions),
+        templates=_layered(index, local) if local is not None else index,
         lexicon=Lexicon.load(folder / LEXICON, encoder.tokenizer.vocab_size),
         heads=Heads(folder / CLASSIFIER),
         calibration=decisions.static,
@@ -92,6 +121,29 @@ def load_labeler(folder: Path, decisions: Decisions, hash_key: bytes = DEFAULT_H
         thresholds=np.array([decisions.thresholds[name] for name in CAPABILITIES], np.float32),
         hash_key=hash_key,
     )
+
+
+def _layered(index: TemplateIndex, local: Catalogue) -> TemplateIndex:
+    """The index of a bundle with local signatures after its own. Raises BundleError if they do not go together."""
+    signatures = [entry.signature for entry in local.entries]
+    known = {signature.facts.id for signature in index.signatures}
+    shared = [signature.facts.id for signature in signatures if signature.facts.id in known]
+    if shared:
+        raise BundleError(
+            f"catalogue {local.path}: has a signature {shared[0]}, and so has the bundle; use the bundle it was made "
+            "beside, or add its samples to a new catalogue under another family name."
+        )
+    try:
+        return index.with_signatures(signatures)
+    except ValueError as error:
+        raise BundleError(
+            f"catalogue {local.path}: its vectors have other dimensions than those of the bundle; copy it again, or "
+            "add its samples to a new one."
+        ) from error
+
+
+def _encoder_digest(bundle: Bundle) -> str:
+    return identify({name: bundle.manifest.files[name].sha256 for name in (TOKENIZER, TABLE)})
 
 
 def _cascade(folder: Path, decisions: Decisions) -> Cascade | None:

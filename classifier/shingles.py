@@ -24,7 +24,7 @@ _MASK = (1 << 64) - 1
 _BYTE_BASE = 0x9E3779B97F4A7C15
 _MIX = np.uint64(0xBF58476D1CE4E5B9)
 _WORD_BASE = np.uint64(0x94D049BB133111EB)
-_MOST_TOKENS = 6  # tokens of a word that are hashed: beyond is base64 and the like, which no fixed text holds
+MOST_TOKENS = 6  # tokens of a word that are hashed: beyond is base64 and the like, which no fixed text holds
 
 _FILTER_CELLS = 5  # 2^5 cells of the filter for each known shingle: 3 % of unknown ones pass on to the exact look-up
 _MOST_FILTER_BITS = 27
@@ -91,7 +91,7 @@ class Shingler:
         """Hash of each word: the polynomial of its bytes, token by token (few words have a second), then mixed."""
         hashes = self._hash.take(ids.take(heads))
         longer = np.flatnonzero(ends - heads > 1)
-        for step in range(1, _MOST_TOKENS):
+        for step in range(1, MOST_TOKENS):
             token = ids.take(heads.take(longer) + step)
             hashes[longer] = hashes.take(longer) * self._power.take(token) + self._hash.take(token)
             longer = longer[ends.take(longer) - heads.take(longer) > step + 1]
@@ -111,6 +111,16 @@ def shingle_hashes(words: Words) -> NDArray[np.uint64]:
         folded *= _WORD_BASE
         folded += words.hashes[step : step + count]
     return folded
+
+
+def words_within(words: Words, shingles: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    """Whether each word stands in one of the shingles, [w]."""
+    hashes = shingle_hashes(words)
+    known = np.isin(hashes, shingles) & (words.texts_of(np.arange(len(hashes))) >= 0)
+    within = np.zeros(len(words.hashes), np.bool_)
+    for step in range(SHINGLE_WORDS):
+        within[step : step + len(known)] |= known
+    return within
 
 
 @dataclass(frozen=True)

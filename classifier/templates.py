@@ -23,6 +23,7 @@ from safetensors.numpy import load_file, save_file
 from classifier.encoder import Encoded
 from classifier.errors import BundleError
 from classifier.shingles import SHINGLE_WORDS, Hits, Shingler, ShingleTable, Tally, Words, tally
+from classifier.signatures import DO_NOT_FIT, Signature, parse_facts, signatures_of, tensors_of
 from classifier.types import Tier
 
 FORMAT_VERSION = 1
@@ -32,36 +33,6 @@ NEAR_SHARE = 0.6
 """Part of its thresholds that suffices for a signature that the vector index proposes as well."""
 
 VECTORS_FILE, FACTS_FILE, SHINGLES_FILE = "templates.faiss", "templates.jsonl", "signatures.safetensors"
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What a signature stands for.
-
-    `family`: the extraction family, or the application where `tier` is benign; `target`: one of types.TARGETS, None
-    where the payload tells. A prompt matches that holds at least `min_hits` distinct shingles, and at least the share
-    `min_coverage` of all of them in order.
-    """
-
-    id: str
-    family: str
-    technique: str | None
-    target: str | None
-    tier: Tier
-    min_hits: int
-    min_coverage: float
-
-
-@dataclass(frozen=True)
-class Signature:
-    """What is kept of a template.
-
-    `facts`; `shingles` u64 [s], distinct, in typical order; `vectors` f32 [v, d] of unit length. No text.
-    """
-
-    facts: Facts
-    shingles: NDArray[np.uint64]
-    vectors: NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -93,10 +64,10 @@ class VectorIndex:
 
     @classmethod
     def of(cls, signatures: Sequence[Signature], dimensions: int) -> VectorIndex:
-        rows = [np.empty((0, dimensions), np.float32), *(signature.vectors for signature in signatures)]
+        tensors = tensors_of(signatures, dimensions)
         flat = faiss.IndexFlatIP(dimensions)
-        flat.add(np.concatenate(rows))
-        return cls(flat, np.repeat(np.arange(len(signatures)), [len(x) for x in rows[1:]]))
+        flat.add(tensors["vectors"])
+        return cls(flat, tensors["owners"])
 
     def nearest(
         self, windows: NDArray[np.float32], k: int = NEIGHBOURS
@@ -112,12 +83,12 @@ class VectorIndex:
 
 
 class TemplateIndex:
-    """Signatures ready to be matched; never changes. `vectors` are those of the signatures."""
+    """Signatures ready to be matched; never changes. `vectors` are those of the signatures, `shingler` reads texts."""
 
     def __init__(self, signatures: Sequence[Signature], shingler: Shingler, vectors: VectorIndex) -> None:
         self.signatures = tuple(signatures)
         self.vectors = vectors
-        self._shingler = shingler
+        self.shingler = shingler
         facts = [signature.facts for signature in self.signatures]
         self._table = ShingleTable([signature.shingles for signature in self.signatures])
         self._sizes = np.array([max(len(signature.shingles), 1) for signature in self.signatures], np.int64)
@@ -131,9 +102,13 @@ class TemplateIndex:
         """Index signatures; `dimensions` is that of the encoder's embeddings."""
         return cls(signatures, shingler, VectorIndex.of(signatures, dimensions))
 
+    def with_signatures(self, more: Sequence[Signature]) -> TemplateIndex:
+        """The index of these signatures and, after them, of more. Raises ValueError if their vectors do not fit."""
+        return self.build([*self.signatures, *more], self.shingler, self.vectors.flat.d) if more else self
+
     def match(self, encoded: Encoded) -> Matches:
         """Match n prompts; each comes out as if it came alone."""
-        words = self._shingler.words(encoded.tokens)
+        words = self.shingler.words(encoded.tokens)
         hits = self._table.find(words)
         verified = self._verified(tally(hits), encoded)
         benign = self._best(verified.where(self._benign[verified.owner]))
@@ -208,14 +183,7 @@ class TemplateIndex:
         rows = [header, *(asdict(signature.facts) for signature in self.signatures)]
         lines = "".join(json.dumps(row, sort_keys=True) + "\n" for row in rows)
         (folder / FACTS_FILE).write_text(lines, encoding="utf-8")
-        lists = [signature.shingles for signature in self.signatures]
-        tensors = {
-            "shingles": np.concatenate([np.empty(0, np.uint64), *lists]),
-            "offsets": np.cumsum([0, *(len(x) for x in lists)]),
-            "vectors": self.vectors.flat.reconstruct_n(0, self.vectors.flat.ntotal),
-            "owners": self.vectors.owners,
-        }
-        save_file(tensors, folder / SHINGLES_FILE)
+        save_file(tensors_of(self.signatures, self.vectors.flat.d), folder / SHINGLES_FILE)
         faiss.write_index(self.vectors.flat, str(folder / VECTORS_FILE))
 
     @classmethod
@@ -259,33 +227,11 @@ def _read(folder: Path, dimensions: int) -> tuple[list[Signature], VectorIndex]:
     header, *rows = [json.loads(line) for line in (folder / FACTS_FILE).read_text(encoding="utf-8").splitlines()]
     if (header["version"], header["shingle_words"]) != (FORMAT_VERSION, SHINGLE_WORDS):
         raise ValueError(f"version {header['version']}, shingles of {header['shingle_words']} words")
-    tensors = load_file(folder / SHINGLES_FILE)
-    shingles, offsets, vectors, owners = (tensors[name] for name in ("shingles", "offsets", "vectors", "owners"))
+    signatures = signatures_of([parse_facts(row) for row in rows], load_file(folder / SHINGLES_FILE))
+    index = VectorIndex.of(signatures, dimensions)
     flat = faiss.read_index(str(folder / VECTORS_FILE))
-    fits = (
-        header["signatures"] == len(rows) == len(offsets) - 1
-        and shingles.dtype == np.uint64
-        and offsets[0] == 0
-        and offsets[-1] == len(shingles)
-        and bool(np.all(np.diff(offsets) >= 0))
-        and vectors.shape == (len(owners), dimensions)
-        and bool(np.all((owners[:-1] <= owners[1:]) & (owners[:-1] >= 0)))
-        and bool(np.all(owners < len(rows)))
-        and len({row["id"] for row in rows}) == len(rows)
-        and np.array_equal(flat.reconstruct_n(0, flat.ntotal), vectors)
-    )
-    if not fits:
-        raise ValueError("its files do not fit together or the encoder")
-    heads = np.searchsorted(owners, np.arange(len(rows) + 1))
-    signatures = [
-        Signature(_facts(row), shingles[offsets[i] : offsets[i + 1]], vectors[heads[i] : heads[i + 1]])
-        for i, row in enumerate(rows)
-    ]
-    return signatures, VectorIndex(flat, owners)
-
-
-def _facts(row: dict[str, Any]) -> Facts:
-    facts = Facts(**{**row, "tier": Tier(row["tier"])})
-    if not (isinstance(facts.min_hits, int) and facts.min_hits > 0 and facts.min_coverage > 0):
-        raise ValueError(f"signature {facts.id} has no positive thresholds")
-    return facts
+    if header["signatures"] != len(rows) or flat.d != dimensions or flat.ntotal != index.flat.ntotal:
+        raise ValueError(DO_NOT_FIT)
+    if not np.array_equal(flat.reconstruct_n(0, flat.ntotal), index.flat.reconstruct_n(0, flat.ntotal)):
+        raise ValueError(DO_NOT_FIT)
+    return signatures, VectorIndex(flat, index.owners)

@@ -9,6 +9,7 @@ which is killed at any moment resumes to the same outputs.
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -28,7 +29,7 @@ from classifier.types import EVENT_SCHEMA, LABEL_SCHEMA
 from service.findings import RunSummary, conclude
 from service.formats import AUTO, format_named
 from service.records import PART_SCHEMA, ROWS_PER_PART, InputFile, Part, Rejection, expand_inputs, read_parts
-from service.run import PartFacts, Planned, RunFolder, Settings, open_run
+from service.run import LEDGER, RESUME, PartFacts, Planned, RunFolder, Settings, open_run
 from service.seen import SeenIds
 from service.workers import Workers
 
@@ -82,6 +83,14 @@ def label(
             _label_all(labelling, planned, progress)
         seconds = {"label": time.monotonic() - started}
         return conclude(folder, pipeline, population, n_workers, seconds)
+
+
+def begun_catalogue(path: Path) -> str | None:
+    """Id of the catalogue that the run in a folder was begun with; None where there is no run."""
+    try:
+        return str(json.loads((path / RESUME / LEDGER).read_bytes())["catalogue_id"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
 
 
 def _n_processors() -> int:

@@ -16,7 +16,9 @@ import typer
 
 from classifier.errors import InputError, UsageError
 from service.exits import run_app
+from service.options import AsJson, BundleDir, CatalogueDir, Data, Out, Quiet, Seed, bundle_dir, load_pipeline
 from service.progress import show_progress
+from service.template_cli import templates_app
 
 if TYPE_CHECKING:
     from classifier.bundle import Bundle
@@ -37,27 +39,13 @@ bundle_app = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, help="Look into a bundle: everything learned, as files in one folder."
 )
 app.add_typer(bundle_app, name="bundle")
+app.add_typer(templates_app, name="templates")
 
 
 class Engine(StrEnum):
     """What runs a labelling."""
 
     LOCAL = "local"
-
-
-Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder of the run; made if it is not there.")]
-BundleDir = Annotated[
-    Path | None, typer.Option("--bundle", metavar="DIR", help="Bundle to label with.", show_default="the one shipped")
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")]
-Data = Annotated[
-    Path,
-    typer.Option(
-        "--data", metavar="DIR", exists=True, file_okay=False, help="Folder of the data that data/README.md describes."
-    ),
-]
-Seed = Annotated[int, typer.Option("--seed", metavar="N", help="Same seed, data and machine: same outcome.")]
 
 
 @app.command()
@@ -72,6 +60,7 @@ def label(
         int | None, typer.Option(metavar="N", min=1, help="Processes that label.", show_default="one a core")
     ] = None,
     bundle: BundleDir = None,
+    catalogue: CatalogueDir = None,
     population: Annotated[
         int | None,
         typer.Option(
@@ -89,19 +78,19 @@ def label(
     Traffic is .jsonl, .csv (plain, .gz, .zst) or .parquet, with account_id, prompt or messages, and if there are any
     event_id, timestamp and system. Bad records go to rejected.jsonl with the reason; all others are labelled.
 
-    A run that was stopped goes on where it was when the command is repeated; into the folder of a finished run the new
-    inputs are added. DIR then holds labels/, evidence/, accounts.parquet, campaigns.parquet, discovered.parquet,
-    rejected.jsonl, run.json and report.html.
+    A run that was stopped goes on where it was when the command is repeated, with the version of the catalogue that it
+    was begun with; into the folder of a finished run the new inputs are added. DIR then holds labels/, evidence/,
+    accounts.parquet, campaigns.parquet, discovered.parquet, rejected.jsonl, run.json and report.html.
 
     \b
     probewatch label traffic.jsonl --out run
     probewatch label 'logs/2026-05-*.jsonl.zst' --out run --population 250000
     """
-    from classifier.pipeline import Pipeline
+    from service.batch import begun_catalogue
     from service.batch import label as label_batch
     from service.report import write_report
 
-    pipeline = Pipeline.load(_bundle_dir(bundle))
+    pipeline = load_pipeline(bundle, catalogue, quiet, None if fresh else begun_catalogue(out))
     with show_progress(quiet) as progress:
         label_batch(
             paths,
@@ -125,6 +114,7 @@ def score(
     ] = None,
     as_json: AsJson = False,
     bundle: BundleDir = None,
+    catalogue: CatalogueDir = None,
 ) -> None:
     """Score one prompt: probabilities, the known template it was made with, and why.
 
@@ -136,12 +126,11 @@ def score(
     """
     import json
 
-    from classifier.pipeline import Pipeline
     from service.score import score as score_prompt
     from service.score import score_lines
 
     prompt = _read_stdin() if text is None or text == "-" else text
-    pipeline = Pipeline.load(_bundle_dir(bundle))
+    pipeline = load_pipeline(bundle, catalogue)
     found = score_prompt(prompt, pipeline)
     if as_json:
         ids = {"bundle_id": pipeline.bundle_id, "catalogue_id": pipeline.catalogue_id}
@@ -272,16 +261,10 @@ def main() -> None:
     sys.exit(run_app(app, sys.argv[1:]))
 
 
-def _bundle_dir(given: Path | None) -> Path:
-    from classifier.bundle import default_bundle_dir
-
-    return given if given is not None else default_bundle_dir()
-
-
 def _open(folder: Path | None) -> Bundle:
     from classifier.bundle import open_bundle
 
-    return open_bundle(_bundle_dir(folder))
+    return open_bundle(bundle_dir(folder))
 
 
 def _read_stdin() -> str:

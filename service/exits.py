@@ -27,6 +27,8 @@ def run_app(app: typer.Typer, arguments: Sequence[str]) -> int:
         return _fail(str(error), error.exit_code)
     except typer.TyperException as error:
         return _usage(error)
+    except typer.Abort:  # interrupted, or out of input, where a question was asked
+        code = INTERRUPTED
     except BrokenPipeError:
         _drop_output()
         return 0  # the reader has seen enough, as with `| head`

@@ -1,4 +1,4 @@
-"""Labelling on every core: one process a core, each with the bundle loaded once.
+"""Labelling on every core: one process a core, each with bundle and catalogue loaded once.
 
     batch -> **workers** -> Pipeline.label
 
@@ -56,7 +56,9 @@ class Workers:
 
     def _started(self) -> ProcessPoolExecutor:
         if self._pool is None:
-            arguments = (self._pipeline.folder, self._pipeline.hash_key)
+            local = self._pipeline.catalogue
+            version = (local.path, local.id) if local is not None else (None, None)  # by id: it may be added to
+            arguments = (self._pipeline.folder, self._pipeline.hash_key, *version)
             self._pool = ProcessPoolExecutor(self._n, get_context("spawn"), _load, arguments)
         return self._pool
 
@@ -66,14 +68,14 @@ class Workers:
             self._pool.shutdown(cancel_futures=True)
 
 
-def _load(folder: Path, hash_key: bytes) -> None:
-    """First thing in a worker: load the bundle, leave interrupts to the parent, and never outlive it."""
+def _load(folder: Path, hash_key: bytes, catalogue: Path | None, version: str | None) -> None:
+    """First thing in a worker: load bundle and catalogue, leave interrupts to the parent, and never outlive it."""
     from classifier.pipeline import Pipeline
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
-        _loaded.append(Pipeline.load(folder, hash_key))
+        _loaded.append(Pipeline.load(folder, hash_key, catalogue, version))
     except ProbewatchError as error:  # raised here it would be lost: the pool says only that a worker broke
         _loaded.append(error)
 

@@ -65,7 +65,7 @@ def edit(folder: Path, **changes: Any) -> None:
     document = json.loads((folder / "manifest.json").read_text())
     content = {name: value for name, value in document.items() if name != "bundle_id"} | changes
     content = {name: value for name, value in content.items() if value is not None}
-    document = {"bundle_id": module._identify(content), **content}
+    document = {"bundle_id": module.identify(content), **content}
     (folder / "manifest.json").write_text(json.dumps(document))
 
 

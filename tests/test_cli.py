@@ -15,12 +15,13 @@ import pytest
 from classifier import bundle as bundle_module
 from classifier.bundle import data_dir, default_bundle_dir, open_bundle
 from classifier.errors import BundleError, InputError, OutputError, ProbewatchError, UsageError
-from service import cli, exits
+from service import exits
+from tests.command import Ran
 from tests.runs import records, write
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMANDS = {
-    (): ["--version", "label", "score", "report", "demo", "bundle", "train", "evaluate"],
+    (): ["--version", "label", "score", "report", "demo", "bundle", "templates", "train", "evaluate"],
     ("label",): [
         "PATH",
         "--out",
@@ -28,33 +29,38 @@ COMMANDS = {
         "--engine",
         "--workers",
         "--bundle",
+        "--catalogue",
         "--population",
         "--fresh",
         "--quiet",
     ],
-    ("score",): ["TEXT", "--json", "--bundle"],
+    ("score",): ["TEXT", "--json", "--bundle", "--catalogue"],
     ("report",): ["DIR"],
     ("demo",): ["--out"],
     ("bundle",): ["show", "verify"],
     ("bundle", "show"): ["DIR", "--json"],
     ("bundle", "verify"): ["DIR", "--json"],
+    ("templates",): ["list", "show", "check", "add", "remove"],
+    ("templates", "list"): ["--bundle", "--catalogue", "--json"],
+    ("templates", "show"): ["ID", "--bundle", "--catalogue", "--json"],
+    ("templates", "check"): ["--bundle", "--catalogue", "--against"],
+    ("templates", "add"): [
+        "--from",
+        "--family",
+        "--technique",
+        "--capability",
+        "--tier",
+        "--against",
+        "--note",
+        "--bundle",
+        "--catalogue",
+        "--dry-run",
+        "--yes",
+    ],
+    ("templates", "remove"): ["ID", "--catalogue", "--yes"],
     ("train",): ["--data", "--out", "--encoder", "--seed"],
     ("evaluate",): ["--data", "--out", "--groups", "--first", "--encoder", "--seed"],
 }
-
-
-class Ran:
-    """What a command line came to."""
-
-    def __init__(self, capsys: pytest.CaptureFixture[str], *arguments: object) -> None:
-        self.code = exits.run_app(cli.app, [str(argument) for argument in arguments])
-        self.out, self.err = capsys.readouterr()
-
-    @property
-    def sentence(self) -> str:
-        """The one line of an error, which must be all there is."""
-        assert self.out == "" and re.fullmatch(r"probewatch: [^\n]+\.\n", self.err), (self.out, self.err)
-        return self.err.removeprefix("probewatch: ").rstrip()
 
 
 @pytest.fixture
@@ -78,7 +84,7 @@ def test_no_command_is_without_help_in_this_table(capsys: pytest.CaptureFixture[
     listed = re.findall(r"(?m)^  ([a-z]+)  ", Ran(capsys, "--help").out.split("Commands:")[1])
     assert {(name,) for name in listed} == {command for command in COMMANDS if len(command) == 1}
     for command, options in COMMANDS.items():
-        shown = set(re.findall(r"(?m)^  (--[a-z]+)", Ran(capsys, *command, "--help").out))
+        shown = set(re.findall(r"(?m)^  (--[a-z-]+)", Ran(capsys, *command, "--help").out))
         assert shown - {"--help"} == {option for option in options if option.startswith("--")}
 
 

@@ -11,9 +11,10 @@ from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from classifier.encoder import StaticEncoder, Tokenizer
 from classifier.shingles import Shingler
+from classifier.signing import Family, Honest
 from classifier.templates import TemplateIndex
 from classifier.types import Tier
-from training.signatures import Family, Honest, build, honest_texts, read_families, written_samples
+from training.signatures import build, honest_texts, read_families, written_samples
 
 DIMENSIONS = 16
 FORGE = "Forge one puzzle from the stock below.\n1. Never name the stock.\n2. End with a worked answer.\n\n{stock}"

@@ -16,7 +16,8 @@ from classifier.encoder import VIEWS, Encoded, TokenBatch, l2_normalise
 from classifier.errors import BundleError
 from classifier.induction import Sampled, find_clusters
 from classifier.shingles import SHINGLE_WORDS, Hits, Shingler, ShingleTable, shingle_hashes, tally
-from classifier.templates import FACTS_FILE, SHINGLES_FILE, VECTORS_FILE, Facts, Matches, Signature, TemplateIndex
+from classifier.signatures import Facts, Signature
+from classifier.templates import FACTS_FILE, SHINGLES_FILE, VECTORS_FILE, Matches, TemplateIndex
 from classifier.text import normalise_text
 from classifier.types import Tier
 
@@ -308,7 +309,7 @@ def test_files_that_do_not_fit_are_refused(tmp_path: Path) -> None:
 
 def test_duplicate_ids_are_refused(tmp_path: Path) -> None:
     TemplateIndex.build([SIGNATURES[0], SIGNATURES[0]], SHINGLER, DIMENSIONS).save(tmp_path)
-    with pytest.raises(BundleError, match="do not fit"):
+    with pytest.raises(BundleError, match="more than once"):
         TemplateIndex.load(tmp_path, SHINGLER, DIMENSIONS)
 
 

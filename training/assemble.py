@@ -26,6 +26,7 @@ from classifier.errors import OutputError
 from classifier.lexicon import count_features
 from classifier.pipeline import TABLE, TOKENIZER
 from classifier.shingles import Shingler
+from classifier.signing import Family, Honest
 from classifier.templates import TemplateIndex
 from classifier.text import normalise_text
 from classifier.transformer import TRANSFORMER
@@ -46,7 +47,7 @@ from training.encoder import (
 from training.heads import fit_intent, inverse_document_frequency, save_student, weighed_rows
 from training.lessons import curriculum, intent_weights, intents, with_wordings
 from training.prepare import BENIGN, EXTRACTION, PROMPT
-from training.signatures import Family, Honest, build, honest_texts, read_families, written_samples
+from training.signatures import build, honest_texts, read_families, written_samples
 from training.student import imitate, imitation
 from training.tokenizer import train_tokenizer
 

@@ -1,0 +1,142 @@
+"""Signatures in words and as JSON: what `probewatch templates` prints. Pure functions; no prompt text but skeletons."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from classifier.catalogue import Origin
+from classifier.signatures import Facts, Signature
+from classifier.types import Tier
+from service.proposals import Proposal
+from service.report_words import counted, percent, title_of, visible
+from service.template_checks import Collision
+
+if TYPE_CHECKING:
+    from classifier.pipeline import Pipeline
+
+_WIDTH = 80
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A signature of the index. `origin`: None for one of the bundle."""
+
+    signature: Signature
+    origin: Origin | None
+
+
+def listed_of(pipeline: Pipeline) -> list[Listed]:
+    """All signatures, those of the bundle first, in the order in which they were added."""
+    local = pipeline.catalogue.entries if pipeline.catalogue is not None else ()
+    origins = {entry.signature.facts.id: entry.origin for entry in local}
+    return [Listed(signature, origins.get(signature.facts.id)) for signature in pipeline.labeler.templates.signatures]
+
+
+def as_json(listed: Listed) -> dict[str, Any]:
+    """What is known of a signature; `since` and what follows it are null for one of the bundle."""
+    facts, origin = listed.signature.facts, listed.origin
+    return {
+        "id": facts.id,
+        "family": facts.family,
+        "technique": facts.technique,
+        "capability": facts.target,
+        "tier": facts.tier.value,
+        "from": _source(listed),
+        "minimum_hits": facts.min_hits,
+        "minimum_coverage": facts.min_coverage,
+        "shingles": len(listed.signature.shingles),
+        "vectors": len(listed.signature.vectors),
+        **(asdict(origin) if origin is not None else dict.fromkeys(Origin.__dataclass_fields__)),
+    }
+
+
+def list_lines(listed: Sequence[Listed]) -> Iterator[str]:
+    """One line a signature."""
+    width = max((len(one.signature.facts.id) for one in listed), default=0)
+    for one in listed:
+        facts = one.signature.facts
+        yield f"{facts.id:<{width}}  {facts.tier:<9}  {_source(one):<9}  {_aim(facts)}".rstrip()
+    local = sum(one.origin is not None for one in listed)
+    yield f"{counted(len(listed), 'signature')}: {len(listed) - local:,} of the bundle, {local:,} of the catalogue."
+
+
+def show_lines(listed: Listed) -> Iterator[str]:
+    """All that is known of one."""
+    facts, origin = listed.signature.facts, listed.origin
+    yield f"signature {facts.id} of the {_source(listed)}"
+    yield from _facts_lines(listed.signature)
+    yield _row("vectors", f"{len(listed.signature.vectors):,}")
+    if origin is not None:
+        yield _row("since", visible(origin.since))
+        yield _row("made from", f"{counted(origin.n_samples, 'sample')} of {counted(origin.n_accounts, 'account')}")
+        yield _row("note", visible(origin.note, len(origin.note)) if origin.note else "none")
+
+
+def proposal_lines(proposal: Proposal, n_samples: int) -> Iterator[str]:
+    """What an analyst confirms a new signature by."""
+    yield f"signature {proposal.signature.facts.id}"
+    if proposal.asked is not proposal.signature.facts.tier:
+        yield _row("asked for", f"{proposal.asked.value}; but ordinary prompts hold too much of it")
+    yield from _facts_lines(proposal.signature)
+    yield _row("samples", f"{proposal.n_samples:,} of {n_samples:,}, of {counted(proposal.n_accounts, 'account')}")
+    known = f"; most others match {proposal.known_as}" if proposal.known_as is not None else ""
+    yield _row("found afterwards", f"{percent(proposal.found)} of these samples{known}")
+    ordinary = proposal.ordinary
+    looked_at = f"{counted(ordinary.n_prompts, 'prompt')} of {counted(ordinary.n_accounts, 'account')}"
+    yield _row("ordinary traffic", f"{percent(ordinary.share)} of {looked_at} match it")
+    yield _row("worst account", f"{percent(ordinary.worst)} of its prompts match it")
+    yield from textwrap.wrap(
+        proposal.skeleton, _WIDTH, initial_indent="  wording             ", subsequent_indent=" " * 22
+    )
+
+
+def check_lines(signatures: Sequence[Signature], found: Sequence[Collision]) -> Iterator[str]:
+    """That no id is there twice, or the index would not have loaded, and which families are hard to tell apart."""
+    families = len({signature.facts.family for signature in signatures})
+    yield f"{counted(len(signatures), 'signature')} of {families:,} families, no id twice."
+    yield f"{counted(len(found), 'pair')} of different families share over half of the smaller one's shingles:"
+    for pair in found:
+        yield f"  {pair.one.id} ({pair.one.tier}), {pair.other.id} ({pair.other.tier}): {percent(pair.share)}"
+
+
+def ordinary_lines(signatures: Sequence[Signature], counts: NDArray[np.int64], n: int) -> Iterator[str]:
+    """How often ordinary traffic of n prompts matched each signature, most often first."""
+    yield f"Of {counted(n, 'ordinary prompt')}:"
+    for number in np.argsort(-counts, kind="stable").tolist():
+        if counts[number]:
+            facts = signatures[number].facts
+            yield f"  {percent(counts[number] / n)} match {facts.id} ({facts.tier})"
+    extraction = sum(
+        int(count)
+        for signature, count in zip(signatures, counts, strict=True)
+        if signature.facts.tier is not Tier.BENIGN
+    )
+    yield f"  {percent(extraction / max(n, 1))} match an extraction signature."
+
+
+def _facts_lines(signature: Signature) -> Iterator[str]:
+    facts = signature.facts
+    yield _row("tier", facts.tier.value)
+    yield _row("technique", title_of(facts.technique) if facts.technique is not None else "none")
+    yield _row("aims at", title_of(facts.target) if facts.target is not None else "what the payload asks for")
+    yield _row("constant", f"{counted(len(signature.shingles), 'run')} of three words")
+    yield _row("matches at", f"{facts.min_hits} of them, and {percent(facts.min_coverage)} in order")
+
+
+def _row(name: str, value: str) -> str:
+    return f"  {name:<20}{value}"
+
+
+def _source(listed: Listed) -> str:
+    return "bundle" if listed.origin is None else "catalogue"
+
+
+def _aim(facts: Facts) -> str:
+    named = [title_of(name) for name in (facts.technique, facts.target) if name is not None]
+    return ", ".join(named)
