@@ -1,6 +1,6 @@
 """The fusion: a batch of events in, labels and evidence units out.
 
-    events -> text -> encoder -> [templates, lexicon + heads, transformer] -> **labeler** -> labels, units -> evidence
+    events -> reveal -> text -> encoder -> [templates, lexicon + heads, transformer] -> **labeler** -> labels, units
 
 One prompt is a batch of one. Work goes through in blocks that fit the processor's cache; nothing depends on how events
 are batched.
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from classifier.encoder import Encoded, StaticEncoder
 from classifier.heads import Calibration, Heads, calibrated_probabilities
 from classifier.lexicon import Lexicon
+from classifier.reveal import Revealed, reveal_all
 from classifier.templates import Matches, TemplateIndex
 from classifier.text import keyed_hash, normalise_text, original_span, scaffold_anchors, scored_text
 from classifier.transformer import Transformer
@@ -31,7 +32,10 @@ LEAST_LETTERS = 20
 MATCH_CERTAINTY = np.float32(0.999)
 """`p_extraction` of a verified match of an exclusive family is at least this, so that no prompt is matched and
 thought harmless."""
-MOST_CERTAIN_OPINION = np.float32(0.998)
+PUBLIC_CERTAINTY = np.float32(0.998)
+"""`p_extraction` of a verified match of a public family: the wording is known, its tier leaves open who sends it. No
+evidence hangs on it, since a matched prompt is no unit of the intent channel."""
+MOST_CERTAIN_OPINION = np.float32(0.997)
 """`p_extraction` of any other prompt is at most this: an opinion does not outweigh a match."""
 _LEAST_OPINION = 1e-6  # keeps log-odds finite: certain of both would be no number
 
@@ -50,8 +54,8 @@ class Labelled:
 
 @dataclass(frozen=True)
 class Reading:
-    """Scored texts as the models see them: n texts, their normal forms, encodings, and probabilities [n, 4] (see
-    `heads`)."""
+    """Texts as the models see them: what n scored texts mean, their normal forms, encodings, and probabilities [n, 4]
+    (see `heads`)."""
 
     texts: Sequence[str]
     normalised: Sequence[str]
@@ -66,8 +70,8 @@ class Judgement:
     `capability`, `target`: index into TARGETS of what the prompt asks for, and of what a match in it aims at.
     `p_capability` [n, 4] over TARGETS and `p_extraction`: of what no benign signature excuses. `exclusive`, `public`:
     a verified match of that tier.
-    `explained`: a benign signature accounts for the whole. `spans` [n, 2]: characters of the scored text, from the
-    first to past the last shingle of the match; what stands between is taken for part of it.
+    `explained`: a benign signature accounts for the whole. `spans` [n, 2]: characters of what the scored text means,
+    from the first to past the last shingle of the match; what stands between is taken for part of it.
     """
 
     capability: Ints
@@ -121,10 +125,11 @@ class Cascade:
     margin: float
 
 
-def fused_extraction(opinion: Floats, exclusive: Bools) -> Floats:
-    """`p_extraction` of prompts, those with a verified match of an exclusive family above all others."""
-    certain = np.maximum(opinion, MATCH_CERTAINTY)
-    return np.where(exclusive, certain, np.minimum(opinion, MOST_CERTAIN_OPINION)).astype(np.float32)
+def fused_extraction(opinion: Floats, exclusive: Bools, public: Bools) -> Floats:
+    """`p_extraction` of prompts: those with a verified match of an exclusive family above those of a public one, and
+    these above all others."""
+    matched = [np.maximum(opinion, MATCH_CERTAINTY), np.full_like(opinion, PUBLIC_CERTAINTY)]
+    return np.select([exclusive, public], matched, np.minimum(opinion, MOST_CERTAIN_OPINION)).astype(np.float32)
 
 
 class Labeler:
@@ -173,12 +178,14 @@ class Labeler:
 
     def _label_block(self, events: pa.RecordBatch) -> tuple[pa.RecordBatch, list[pa.RecordBatch]]:
         sent = zip(events.column("system").to_pylist(), events.column("prompt").to_pylist(), strict=True)
-        reading = self.read([scored_text(system, prompt) for system, prompt in sent])
+        sent_texts = reveal_all([scored_text(system, prompt) for system, prompt in sent])
+        reading = self.read([revealed.text for revealed in sent_texts])
         matches = self.templates.match(reading.encoded)
         judgement = self._judge(reading, matches)
         keys = np.array([keyed_hash(text.encode(), self._hash_key) for text in reading.normalised], np.uint64)
         scaffolds = [[keyed_hash(a, self._hash_key) for a in scaffold_anchors(text)] for text in reading.normalised]
-        labels = self._labels(events, reading, matches, judgement, keys, scaffolds)
+        spans = _sent_spans(sent_texts, judgement.spans, matches.index >= 0)
+        labels = self._labels(events, reading, matches, judgement, spans, keys, scaffolds)
         primary = np.array([hashes[0] for hashes in scaffolds], np.uint64)
         return labels, self._units(events, matches, judgement, keys, primary)
 
@@ -192,6 +199,7 @@ class Labeler:
         capability = decide_capability(reading.probabilities, self._thresholds)
         outside, leftover = self._read_outside(reading, benign_spans, benign)
         exclusive = self._exclusive[matches.index]
+        public = matched & ~exclusive
         explained = benign & ~leftover & ~matched
         extraction = np.where(explained, np.float32(0), outside[:, EXTRACTION])
         named = self._target[matches.index]
@@ -203,9 +211,9 @@ class Labeler:
             capability=capability,
             target=target,
             p_capability=np.concatenate([capabilities, other.clip(0)[:, None]], axis=1),
-            p_extraction=fused_extraction(extraction, exclusive),
+            p_extraction=fused_extraction(extraction, exclusive, public),
             exclusive=exclusive,
-            public=matched & ~exclusive,
+            public=public,
             explained=explained,
             spans=spans.reshape(n, 2),
         )
@@ -229,6 +237,7 @@ class Labeler:
         reading: Reading,
         matches: Matches,
         judgement: Judgement,
+        spans: Ints,
         keys: NDArray[np.uint64],
         scaffolds: list[list[int]],
     ) -> pa.RecordBatch:
@@ -247,8 +256,8 @@ class Labeler:
             "technique": self._techniques.take(matched),
             "similarity": pa.array(matches.similarity, mask=np.isnan(matches.similarity)),
             "coverage": pa.array(matches.coverage, mask=none),
-            "match_start": pa.array(judgement.spans[:, 0], pa.int32(), mask=none),
-            "match_end": pa.array(judgement.spans[:, 1], pa.int32(), mask=none),
+            "match_start": pa.array(spans[:, 0], pa.int32(), mask=none),
+            "match_end": pa.array(spans[:, 1], pa.int32(), mask=none),
             "benign_app": self._families.take(benign),
             "unit": pa.array(keys),
             "scaffolds": pa.array(scaffolds, pa.list_(pa.uint64())),
@@ -321,6 +330,14 @@ def _spans(
         end = start + len(encoder.tokenizer.decode(ids[starts[row] : ends[row]]))
         spans[row] = original_span(reading.texts[row], start, end)
     return spans
+
+
+def _sent_spans(sent: Sequence[Revealed], spans: Ints, rows: Bools) -> Ints:
+    """Spans of what was meant as spans of what was sent, [n, 2], for `rows` [n]; (0, 0) for the other rows."""
+    found = np.zeros_like(spans)
+    for row in np.flatnonzero(rows).tolist():
+        found[row] = sent[row].sent_span(*spans[row].tolist())
+    return found
 
 
 def _outside(text: str, start: int, end: int) -> str:

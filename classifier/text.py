@@ -1,9 +1,9 @@
 """From what was sent to what is compared: one scored text, its normal form, and where a span of the one lies in the
 other.
 
-Second step of the flow: records -> **text** -> encoder. Normal form undoes the cheap disguises (compatibility forms,
-zero-width and bidirectional controls, case, whitespace) so that tokens, shingles and unit keys agree for texts that a
-reader takes for the same.
+Second step of the flow: records -> reveal -> **text** -> encoder. Normal form undoes the cheap disguises (compatibility
+forms, look-alikes of other scripts, zero-width and bidirectional controls, case, whitespace) so that tokens, shingles
+and unit keys agree for texts that a reader takes for the same.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import unicodedata
 from hashlib import blake2b
 
 import numpy as np
+
+from classifier.confusables import read_look_alikes
 
 SYSTEM_SEPARATOR = "\n\n"
 ANCHOR_BYTES = 96
@@ -37,11 +39,12 @@ def scored_text(system: str | None, prompt: str) -> str:
 
 
 def normalise_text(text: str) -> str:
-    """NFKC, no invisible characters, lower case, runs of whitespace as one space. Lone surrogates become U+FFFD.
-    Idempotent."""
+    """NFKC, no invisible characters, look-alikes read, lower case, runs of whitespace as one space. Lone surrogates
+    become U+FFFD. Idempotent."""
     if text.isascii():
         return " ".join(text.lower().split())
-    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", _visible(text)).lower())
+    composed = read_look_alikes(unicodedata.normalize("NFKC", _visible(text)))
+    folded = unicodedata.normalize("NFKC", composed.lower())
     return " ".join(_visible(folded).split())
 
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from classifier.bundle import data_dir
 from classifier.encoder import StaticEncoder
+from classifier.reveal import reveal_all
 from classifier.signing import Honest
 from classifier.text import normalise_text, scored_text
 from service.records import Part, expand_inputs, read_parts
@@ -23,7 +24,7 @@ from service.records import Part, expand_inputs, read_parts
 
 @dataclass(frozen=True)
 class Prompts:
-    """n prompts. `texts`: as they are scored; `normalised`: their normal forms; `accounts`: who sent each.
+    """n prompts. `texts`: what they mean (see `reveal`); `normalised`: their normal forms; `accounts`: who sent each.
     `n_rejected`: records beside them that could not be read."""
 
     texts: list[str]
@@ -120,6 +121,7 @@ def sample_ordinary() -> Prompts:
 
 def _prompts_of(part: Part) -> Prompts:
     systems, prompts = part.events["system"].to_pylist(), part.events["prompt"].to_pylist()
-    texts = [scored_text(system, prompt) for system, prompt in zip(systems, prompts, strict=True)]
+    sent = [scored_text(system, prompt) for system, prompt in zip(systems, prompts, strict=True)]
+    texts = [revealed.text for revealed in reveal_all(sent)]
     accounts = part.events["account_id"].to_pylist()
     return Prompts(texts, [normalise_text(text) for text in texts], accounts, len(part.rejected))

@@ -54,6 +54,8 @@ def test_the_cascade_asks_where_the_static_tier_is_undecided() -> None:
 
 
 def test_no_opinion_outweighs_a_match() -> None:
-    opinion = np.array([0.2, 0.9999, 0.3, 1.0], np.float32)
-    exclusive = np.array([True, True, False, False])
-    assert fused_extraction(opinion, exclusive).tolist() == pytest.approx([0.999, 0.9999, 0.3, 0.998])
+    opinion = np.array([0.2, 0.9999, 0.3, 1.0, 0.2, 1.0], np.float32)
+    exclusive = np.array([True, True, False, False, False, False])
+    public = np.array([False, False, False, False, True, True])
+    expected = [0.999, 0.9999, 0.3, 0.997, 0.998, 0.998]
+    assert fused_extraction(opinion, exclusive, public).tolist() == pytest.approx(expected)

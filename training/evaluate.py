@@ -200,8 +200,8 @@ def _static_says(labeler: Labeler, texts: pd.Series) -> pd.DataFrame:
     fused = labels["p_extraction"].to_numpy().astype(float)
     exclusive = np.array([tiers.get(template) is Tier.EXCLUSIVE for template in templates])
     explained = np.array([app is not None for app in apps]) & (fused == 0)
-    logits[:, -1] = np.where(exclusive | explained, logits[:, -1], logit(fused))
-    matched = [template is not None for template in templates]
+    matched = np.array([template is not None for template in templates])
+    logits[:, -1] = np.where(matched | explained, logits[:, -1], logit(fused))
     facts = {"exclusive": exclusive, "matched": matched, "explained": explained}
     return pd.DataFrame(facts | dict(zip(STATIC, logits.T, strict=True)))
 
@@ -319,8 +319,9 @@ def _contender(
 
 
 def _fused(labels: pd.DataFrame, p: NDArray[np.float32]) -> Floats:
-    """Extraction probability as the labeler gives it: certain for exclusive matches, none for what is explained."""
-    fused = fused_extraction(p, labels["exclusive"].to_numpy(bool)).astype(float)
+    """Extraction probability as the labeler gives it: certain for matches, none for what is explained."""
+    exclusive, matched = labels["exclusive"].to_numpy(bool), labels["matched"].to_numpy(bool)
+    fused = fused_extraction(p, exclusive, matched & ~exclusive).astype(float)
     return np.where(labels["explained"], 0.0, fused)
 
 

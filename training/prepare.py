@@ -18,6 +18,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from classifier.errors import InputError
+from classifier.reveal import reveal_all
 from classifier.text import normalise_text
 from classifier.types import CAPABILITIES, OTHER
 from training.lineage import lineages
@@ -53,19 +54,19 @@ PROMPT, EXTRACTION, BENIGN = "prompt", "extraction", "benign"
 
 
 def prepare(data: Path, seed: int) -> pd.DataFrame:
-    """One row a text. Columns: `text` (cut to a random length), `whole`, `role` (prompt, extraction, benign), `label`
-    (of the source, one of LABELS, "" where unknown: what is measured), `lesson` (what is learnt: the label of a reader
-    where there is one, else `label`), `source` (what is left out together), `part` (dataset, family or application),
-    `fold` (EVERY_BUILD for what was written for training), `lineage` (the same for near-duplicates), `learn` (False for
-    rows above the caps that no reader read: honest text for signatures, nothing to learn labels from), `measure`
-    (False above the caps, read or not: which rows are judged must not hang on which were read), `train_only`,
-    `organic`, `has_template`, `kind`, `lang`, `gold`, `gold_sure`, `conversation`.
+    """One row a text. Columns: `text` (what it means, cut to a random length), `whole`, `role` (prompt, extraction,
+    benign), `label` (of the source, one of LABELS, "" where unknown: what is measured), `lesson` (what is learnt:
+    the label of a reader where there is one, else `label`), `source` (what is left out together), `part` (dataset,
+    family or application), `fold` (EVERY_BUILD for what was written for training), `lineage` (the same for near-
+    duplicates), `learn` (False for rows above the caps that no reader read: honest text for signatures, nothing to
+    learn labels from), `measure` (False above the caps, read or not: which rows are judged must not hang on which
+    were read), `train_only`, `organic`, `has_template`, `kind`, `lang`, `gold`, `gold_sure`, `conversation`.
     """
     rng = np.random.default_rng(seed)
     rows = pd.concat([_prompts(data, rng), _extraction(data, rng), _benign(data, rng), _written()], ignore_index=True)
-    rows["whole"] = rows["text"]
-    rows["text"] = cut_lengths(rows["text"].tolist(), rng)
-    rows["digest"] = [digest(text) for text in rows["whole"]]
+    rows["digest"] = [digest(text) for text in rows["text"]]
+    rows["whole"] = [revealed.text for revealed in reveal_all(rows["text"].tolist())]
+    rows["text"] = cut_lengths(rows["whole"].tolist(), rng)
     rows = rows[~rows.duplicated(["part", "digest"])].reset_index(drop=True)
     rows["lesson"] = _lessons(rows)
     rows["fold"] = EVERY_BUILD
@@ -153,11 +154,10 @@ def _within(rows: pd.DataFrame, by: list[str], most: int, rng: np.random.Generat
 
 
 def cut_lengths(texts: list[str], rng: np.random.Generator) -> list[str]:
-    """Each text cut to a log-uniform length between LENGTHS, keeping head and tail as the data files do."""
-    limits = np.exp(rng.uniform(np.log(LENGTHS[0]), np.log(LENGTHS[1]), len(texts))).astype(int)
-    limits = np.where(
-        rng.random(len(texts)) < 0.5, LENGTHS[1], limits
-    )  # half stay whole: most traffic is short, and templates have ends
+    """Half of the texts cut to a log-uniform length between LENGTHS, keeping head and tail as the data files do."""
+    draws = rng.random((len(texts), 2))  # by row: rows that come after change nothing
+    limits = LENGTHS[0] * (LENGTHS[1] / LENGTHS[0]) ** draws[:, 0]
+    limits = np.where(draws[:, 1] < 0.5, LENGTHS[1], limits)  # most traffic is short, and templates have ends
     return [_cut(text, int(limit)) for text, limit in zip(texts, limits, strict=True)]
 
 
