@@ -36,7 +36,9 @@ _TAG = re.compile(
     r"</?(?:b|i|u|s|em|strong|span|font|mark|small|big|sub|sup|code|tt|kbd|del|ins)(?:\s[^<>]{0,200})?>", re.IGNORECASE
 )
 _ROTATED = (" gur ", " naq ", " gb ", " vf ")  # the, and, to, is: no English does without
-_ROT13_WORDS = re.compile(r"(?i)\b(?:gur|naq|lbh|lbhe|sbe|guvf|jvgu|gung|ner|abg|sebz|juvpu|rnpu|jung|ubj|gb|vf|bs|vg|cyrnfr|znxr|jevgr|hfr)\b")
+_ROT13_WORDS = re.compile(
+    r"(?i)\b(?:gur|naq|lbh|lbhe|sbe|guvf|jvgu|gung|ner|abg|sebz|juvpu|rnpu|jung|ubj|gb|vf|bs|vg|cyrnfr|znxr|jevgr|hfr)\b"
+)
 _CUT = re.compile(rb"^[\x80-\xbf]{1,3}")
 _ENDS_RUN, _MARK = 1, 2
 _BYTES = np.zeros(256, np.uint8)
