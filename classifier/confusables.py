@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-_LOOK_ALIKES = {  # Unicode UTS 39 `confusables.txt` (16.0), closed under case, and the Latin small capitals
+_LOOK_ALIKES = {  # Unicode UTS 39 `confusables.txt`, capital I among i; closed under case; small capitals
     "a": "ɑΑαАаᎪᴀⱭꓮꭺ",
     "b": "ʙΒβВЬвьᏏᏴᏼꓐꮟ",
     "c": "СсᏟᴄⲤⲥꓚꮯ",
@@ -16,10 +16,10 @@ _LOOK_ALIKES = {  # Unicode UTS 39 `confusables.txt` (16.0), closed under case, 
     "f": "ϜϝՔքꓝꜰ",
     "g": "ɡɢԌԍՑցᏀᏳᏻꓖꞬꮐ",
     "h": "ʜΗηНнҺһՀհᎻᏂⲎⲏꓧꮋꮒ",
-    "i": "ƖɩɪιіӏᎥꙆꙇꞮꭵ",
+    "i": "ƖɩɪΙІӀιіӏᎥⲒⲓꙆꙇꓲꞮꭵ",
     "j": "ͿϳЈјᎫᴊꓙꭻ",
     "k": "ΚκКкᏦᴋⲔⲕꓗꮶ",
-    "l": "ʟΙІӀᏞⲒⲓⳐⳑꓡꓲꮮ",
+    "l": "ʟᏞⳐⳑꓡꮮ",
     "m": "ΜμϺϻМмᎷᴍⲘⲙꓟꮇ",
     "n": "ɴΝՈՌոռⲚⲛꓠ",
     "o": "ΟΣοσОоՕօᴏᴑⲞⲟꓳ",
