@@ -32,7 +32,7 @@ NEIGHBOURS = 8
 """Vectors that a search of the vector index names, unless it is asked for more or fewer."""
 MOST_FLAT = 50_000
 """Vectors up to which every one is searched."""
-PROBES = 16
+PROBES = 64
 _TRAINING_ROWS = 40  # for each list of the inverted file; FAISS warns of fewer than 39
 NEAR_SHARE, NEAR_COSINE = 0.6, 0.5
 """Part of its thresholds that suffices for a signature one of whose vectors is so near a window of the text. Only the
@@ -78,7 +78,8 @@ class VectorIndex:
         self.flat.add(tensors["vectors"])
         self.owners: NDArray[np.int64] = tensors["owners"]
         self.offsets = np.searchsorted(self.owners, np.arange(len(signatures) + 1))
-        self.rows = _stored_rows(self.flat)
+        stored = faiss.rev_swig_ptr(self.flat.get_xb(), self.flat.ntotal * dimensions) if self.flat.ntotal else ()
+        self.rows = np.asarray(stored, np.float32).reshape(-1, dimensions)
 
     @cached_property
     def searched(self) -> faiss.Index:
@@ -131,7 +132,10 @@ class TemplateIndex:
 
     def match(self, encoded: Encoded) -> Matches:
         """Match n prompts; each comes out as if it came alone."""
-        words = self.shingler.words(encoded.tokens)
+        return self.match_words(self.shingler.words(encoded.tokens), encoded)
+
+    def match_words(self, words: Words, encoded: Encoded) -> Matches:
+        """The same, their words given."""
         hits = self._enough(self._table.find(words))
         is_benign = self._benign[hits.owner]
         excusing, accusing = hits.where(is_benign), hits.where(~is_benign)
@@ -270,13 +274,6 @@ def _read(folder: Path, dimensions: int) -> tuple[list[Signature], VectorIndex]:
     stored = faiss.read_index(str(folder / VECTORS_FILE))
     if header["signatures"] != len(rows) or stored.d != dimensions or stored.ntotal != vectors.flat.ntotal:
         raise ValueError(DO_NOT_FIT)
-    if not np.array_equal(_stored_rows(stored), vectors.rows):
+    if not np.array_equal(stored.reconstruct_n(0, stored.ntotal), vectors.rows):
         raise ValueError(DO_NOT_FIT)
     return signatures, vectors
-
-
-def _stored_rows(flat: faiss.Index) -> NDArray[np.float32]:
-    """View of the vectors that a flat index holds, [v, d]; it lives as long as the index."""
-    if not flat.ntotal:
-        return np.empty((0, flat.d), np.float32)
-    return np.asarray(faiss.rev_swig_ptr(flat.get_xb(), flat.ntotal * flat.d)).reshape(flat.ntotal, flat.d)
