@@ -26,10 +26,14 @@ _MIX = np.uint64(0xBF58476D1CE4E5B9)
 _WORD_BASE = np.uint64(0x94D049BB133111EB)
 MOST_TOKENS = 6  # tokens of a word that are hashed: beyond is base64 and the like, which no fixed text holds
 
-_FILTER_CELLS = 5  # 2^5 cells of the filter for each known shingle: 3 % of unknown ones pass on to the exact look-up
-_MOST_FILTER_BITS = 27
+_FILTER_BITS, _FILTER_MARKS = 16, 3
+"""Bits of the filter for each known shingle, and how many it sets: under 1 % of unknown ones pass, 43,000 shingles take
+128 KiB and twelve million 32 MiB. More bits would leave the cache, fewer would send more to the exact look-up."""
+_FILTER_MASKS = 4096
 
-_SILENT, _CONTINUES, _BEGINS = 0, 1, 2
+_SILENT, _BEGINS, _CONTINUES, _ENDS = 0, 1, 2, 4
+"""What a token does to words, as bits: it begins one; it goes on with the one that stands before it, or begins one
+where none does; whatever follows it begins one."""
 
 
 @dataclass(frozen=True)
@@ -58,43 +62,42 @@ class Shingler:
         self._role = np.zeros(size, np.uint8)
         self._hash = np.zeros(size, np.uint64)
         self._power = np.ones(size, np.uint64)
-        self._ends = np.zeros(size, np.bool_)
         powers = [pow(_BYTE_BASE, length, 1 << 64) for length in range(max(map(len, vocabulary.values())) + 1)]
         for token, raw in vocabulary.items():
-            self._role[token], letters, self._ends[token] = _read_token(raw)
+            self._role[token], letters = _read_token(raw)
             self._hash[token], self._power[token] = _polynomial(letters), powers[len(letters)]
 
     def words(self, tokens: TokenBatch) -> Words:
-        """Words of each text."""
-        begins = self._begins(tokens)
-        spoken = np.flatnonzero(begins)
-        heads = np.flatnonzero(begins.take(spoken) == _BEGINS)
-        ends = np.append(heads[1:], len(spoken)) if len(heads) else heads
-        first = spoken.take(heads)
-        hashes = self._fold(tokens.ids.take(spoken), heads, ends)
-        return Words(hashes, first, spoken.take(ends - 1), np.searchsorted(first, tokens.offsets))
+        """Words of each text. A word's tokens stand side by side: one that is silent also ends the word before it."""
+        ids = tokens.ids.astype(np.intp)  # once, or every look-up would convert them
+        begins, continues = self._parts(ids, tokens.offsets)
+        first = np.flatnonzero(begins)
+        last = np.flatnonzero((begins | continues) & ~np.append(continues[1:], False))
+        return Words(self._fold(ids, first, last), first, last, np.searchsorted(first, tokens.offsets))
 
-    def _begins(self, tokens: TokenBatch) -> NDArray[np.uint8]:
-        """Role of each token in its place.
+    def _parts(self, ids: NDArray[np.intp], offsets: NDArray[np.int64]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """Whether each token begins a word, and whether it goes on with one, [t] each.
 
         A token begins a word also after one that ended it, and at the head of a text.
         """
-        roles = self._role.take(tokens.ids)
-        after = np.empty(len(roles), np.bool_)
-        after[1:] = self._ends.take(tokens.ids[:-1])
-        heads = tokens.offsets[:-1]
-        after[heads[heads < len(roles)]] = True
-        roles[after & (roles == _CONTINUES)] = _BEGINS
-        return roles
+        roles = self._role.take(ids)
+        after = np.empty(len(roles), np.uint8)
+        after[1:] = roles[:-1] // _ENDS
+        heads = offsets[:-1]
+        after[heads[heads < len(roles)]] = 1
+        may_continue = roles // _CONTINUES & 1
+        begins = roles & _BEGINS | may_continue & after
+        return begins.view(np.bool_), (may_continue & ~after).view(np.bool_)  # each 0 or 1, so bytes are booleans
 
-    def _fold(self, ids: NDArray[np.int32], heads: NDArray[np.int64], ends: NDArray[np.int64]) -> NDArray[np.uint64]:
+    def _fold(self, ids: NDArray[np.intp], first: NDArray[np.int64], last: NDArray[np.int64]) -> NDArray[np.uint64]:
         """Hash of each word: the polynomial of its bytes, token by token (few words have a second), then mixed."""
-        hashes = self._hash.take(ids.take(heads))
-        longer = np.flatnonzero(ends - heads > 1)
+        hashes = self._hash.take(ids.take(first))
+        longer = np.flatnonzero(last > first)
         for step in range(1, MOST_TOKENS):
-            token = ids.take(heads.take(longer) + step)
+            at = first.take(longer) + step
+            token = ids.take(at)
             hashes[longer] = hashes.take(longer) * self._power.take(token) + self._hash.take(token)
-            longer = longer[ends.take(longer) - heads.take(longer) > step + 1]
+            longer = longer[last.take(longer) > at]
             if not len(longer):
                 break
         return (hashes ^ (hashes >> np.uint64(29))) * _MIX
@@ -125,7 +128,7 @@ def words_within(words: Words, shingles: NDArray[np.uint64]) -> NDArray[np.bool_
 
 @dataclass(frozen=True)
 class Hits:
-    """Known shingles found, in text order.
+    """Known shingles found, in the order in which they stand.
 
     `text`, `word` (its first, in the batch), `owner` and `place` in it, all int64 [h].
     """
@@ -160,6 +163,30 @@ class Tally:
         return Tally(*(column[chosen] for column in columns))
 
 
+class _Filter:
+    """Bloom filter in blocks of 64 bits: a shingle sets _FILTER_MARKS bits of one word, so asking costs one fetch."""
+
+    def __init__(self, keys: NDArray[np.uint64]) -> None:
+        words = max(len(keys) * _FILTER_BITS // 64, 1)
+        self._shift = np.uint64(64 - max((words - 1).bit_length(), 1))
+        places = np.random.default_rng(0).random((_FILTER_MASKS, 64)).argsort(axis=1)[:, :_FILTER_MARKS]
+        self._masks = np.bitwise_or.reduce(np.uint64(1) << places.astype(np.uint64), axis=1)
+        self._unset = np.full(1 << (64 - int(self._shift)), _MASK, np.uint64)
+        np.bitwise_and.at(self._unset, self._words(keys), ~self._marks(keys))
+
+    def _words(self, hashes: NDArray[np.uint64]) -> NDArray[np.int64]:
+        return (hashes >> self._shift).view(np.int64)
+
+    def _marks(self, hashes: NDArray[np.uint64]) -> NDArray[np.uint64]:
+        return np.asarray(self._masks.take((hashes & np.uint64(_FILTER_MASKS - 1)).view(np.int64)))
+
+    def passing(self, hashes: NDArray[np.uint64]) -> NDArray[np.int64]:
+        """Which of them may be known: all that are, and few that are not."""
+        missing = self._marks(hashes)
+        missing &= self._unset.take(self._words(hashes))
+        return np.flatnonzero(missing == 0)
+
+
 class ShingleTable:
     """Look-up from shingle to the owners that have it, and where.
 
@@ -168,31 +195,45 @@ class ShingleTable:
 
     def __init__(self, lists: Sequence[NDArray[np.uint64]]) -> None:
         hashes = np.concatenate([np.empty(0, np.uint64), *lists])
+        sizes = np.array([len(shingles) for shingles in lists], np.int64)
         order = np.argsort(hashes, kind="stable")
-        self._keys, heads = np.unique(hashes[order], return_index=True)
-        self._offsets = np.append(heads, len(hashes))
-        self._owner = np.repeat(np.arange(len(lists)), [len(x) for x in lists])[order]
-        self._place = np.concatenate([np.empty(0, np.int64), *(np.arange(len(x)) for x in lists)])[order]
-        bits = min((max(len(self._keys), 1) << _FILTER_CELLS).bit_length(), _MOST_FILTER_BITS)
+        hashes = hashes[order]
+        heads = np.flatnonzero(np.append(True, hashes[1:] != hashes[:-1])[: len(hashes)])
+        self._keys, self._offsets = hashes[heads], np.append(heads, len(hashes))
+        self._owner = np.repeat(np.arange(len(lists), dtype=np.int32), sizes)[order]
+        place = np.arange(len(hashes)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+        self._place = place.astype(np.int32)[order]
+        self._filter = _Filter(self._keys)
+        bits = max(len(self._keys).bit_length(), 1)
         self._shift = np.uint64(64 - bits)
-        self._filter = np.zeros(1 << bits, np.bool_)
-        self._filter[self._cells(self._keys)] = True
-
-    def _cells(self, hashes: NDArray[np.uint64]) -> NDArray[np.int64]:
-        return (hashes >> self._shift).view(np.int64)
+        counts = np.bincount((self._keys >> self._shift).view(np.int64), minlength=1 << bits)
+        self._buckets = np.concatenate([[0], np.cumsum(counts)])
+        self._halvings = int(counts.max()).bit_length()
 
     def find(self, words: Words) -> Hits:
         """Every occurrence of every owner's shingles. Nearly all unknown shingles stop at the filter."""
         hashes = shingle_hashes(words)
-        maybe = np.flatnonzero(self._filter.take(self._cells(hashes)))
-        slots = np.searchsorted(self._keys, hashes.take(maybe))
-        texts = words.texts_of(maybe)
+        maybe = self._filter.passing(hashes)
+        sought, texts = hashes.take(maybe), words.texts_of(maybe)
+        slots = self._lower_bounds(sought)
         known = (slots < len(self._keys)) & (texts >= 0)
-        known[known] = self._keys[slots[known]] == hashes[maybe[known]]
-        slots, counts = slots[known], np.diff(self._offsets)[slots[known]]
+        known[known] = self._keys[slots[known]] == sought[known]
+        slots = slots[known]
+        counts = self._offsets[slots + 1] - self._offsets[slots]
         posting = np.arange(counts.sum()) + np.repeat(self._offsets[slots] - np.cumsum(counts) + counts, counts)
         text, word = np.repeat(texts[known], counts), np.repeat(maybe[known], counts)
-        return Hits(text, word, self._owner[posting], self._place[posting])
+        return Hits(text, word, self._owner[posting].astype(np.int64), self._place[posting].astype(np.int64))
+
+    def _lower_bounds(self, hashes: NDArray[np.uint64]) -> NDArray[np.int64]:
+        """Place of the first key that is not below each hash, as `searchsorted` tells. Hashes are evenly spread, so
+        their leading bits leave few keys to search among."""
+        bucket = (hashes >> self._shift).view(np.int64)
+        low, high = self._buckets.take(bucket), self._buckets.take(bucket + 1)
+        for _ in range(self._halvings):
+            middle = (low + high) >> 1
+            below = (low < high) & (self._keys.take(middle, mode="clip") < hashes)
+            low, high = np.where(below, middle + 1, low), np.where(below, high, middle)
+        return low
 
 
 def tally(hits: Hits) -> Tally:
@@ -204,7 +245,7 @@ def tally(hits: Hits) -> Tally:
     """
     if not len(hits.text):
         return Tally(*(np.empty(0, np.int64) for _ in range(6)))
-    order = np.lexsort((hits.word, hits.owner, hits.text))
+    order = np.argsort(hits.text * (hits.owner.max() + 1) + hits.owner, kind="stable")
     text, owner, word, place = hits.text[order], hits.owner[order], hits.word[order], hits.place[order]
     opens = np.append(True, (text[1:] != text[:-1]) | (owner[1:] != owner[:-1]))
     heads, group = np.flatnonzero(opens), np.cumsum(opens) - 1
@@ -222,14 +263,15 @@ def _polynomial(letters: bytes) -> int:
     return value
 
 
-def _read_token(raw: bytes) -> tuple[int, bytes, bool]:
-    """Role of a token, its letters, and whether it ends the word it stands in."""
+def _read_token(raw: bytes) -> tuple[int, bytes]:
+    """Role of a token (bits as above), and its letters."""
     try:
         text = raw.decode()
     except UnicodeDecodeError:  # part of a character: goes with what stands before, unless a space does
-        return _BEGINS if raw[:1] == b" " else _CONTINUES, raw.strip(), False
+        return _BEGINS if raw[:1] == b" " else _CONTINUES, raw.strip()
     letters = "".join(filter(str.isalpha, text))
     if not letters:
-        return _SILENT, b"", True
+        return _SILENT | _ENDS, b""
     spaceless = letters[0] >= "\u0e00"  # Thai, kana, Han ...: no spaces between words, so every token is a word
-    return _BEGINS if spaceless or not text[0].isalpha() else _CONTINUES, letters.encode(), not text[-1].isalpha()
+    role = _BEGINS if spaceless or not text[0].isalpha() else _CONTINUES
+    return role | (0 if text[-1].isalpha() else _ENDS), letters.encode()

@@ -1,8 +1,8 @@
 """Known templates: which signature a prompt was made with, how much of it is there, and where.
 
 Step of the flow: shingles -> **templates** -> heads, labeler. Retrieve, then verify: a signature that shares shingles
-with a prompt is a candidate, one that the vector index proposes as well needs fewer of them, and the in-order share of
-its shingles decides. Cosine alone is never a match. An index is immutable; an update builds a new one and swaps the
+with a prompt is a candidate, one whose vectors are near as well needs fewer of them, and the in-order share of its
+shingles decides. Cosine alone is never a match. An index is immutable; an update builds a new one and swaps the
 reference.
 """
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +29,18 @@ from classifier.types import Tier
 
 FORMAT_VERSION = 1
 NEIGHBOURS = 8
-"""Signature vectors that the vector index proposes for a window."""
-NEAR_SHARE = 0.6
-"""Part of its thresholds that suffices for a signature that the vector index proposes as well."""
+"""Vectors that a search of the vector index names, unless it is asked for more or fewer."""
+MOST_FLAT = 50_000
+"""Vectors up to which every one is searched."""
+PROBES = 64
+_TRAINING_ROWS = 40  # for each list of the inverted file; FAISS warns of fewer than 39
+NEAR_SHARE, NEAR_COSINE = 0.6, 0.5
+"""Part of its thresholds that suffices for a signature one of whose vectors is so near a window of the text. Only the
+few candidates are compared, so that what other signatures there are changes nothing."""
+
+_CELLS = 4  # cells for each hit in which hits are counted: one in five shares its own
+_MOST_PAIRS = 1 << 14  # pairs of vectors compared at a time: 32 MiB of them
+_ROUNDING = 1e-6  # far above that of a float, far below one hit
 
 VECTORS_FILE, FACTS_FILE, SHINGLES_FILE = "templates.faiss", "templates.jsonl", "signatures.safetensors"
 
@@ -56,29 +66,41 @@ class Matches:
 
 
 class VectorIndex:
-    """Exact inner-product search over signature vectors: FAISS row r belongs to signature `owners[r]`."""
+    """Signature vectors, and inner-product search over them.
 
-    def __init__(self, flat: faiss.Index, owners: NDArray[np.int64]) -> None:
-        self.flat = flat
-        self.owners = owners
+    `flat`: as stored, FAISS row r belongs to signature `owners[r]`; `rows` f32 [v, d] is a view of it, of which
+    signature i has `rows[offsets[i] : offsets[i + 1]]`.
+    """
 
-    @classmethod
-    def of(cls, signatures: Sequence[Signature], dimensions: int) -> VectorIndex:
+    def __init__(self, signatures: Sequence[Signature], dimensions: int) -> None:
         tensors = tensors_of(signatures, dimensions)
-        flat = faiss.IndexFlatIP(dimensions)
-        flat.add(tensors["vectors"])
-        return cls(flat, tensors["owners"])
+        self.flat = faiss.IndexFlatIP(dimensions)
+        self.flat.add(tensors["vectors"])
+        self.owners: NDArray[np.int64] = tensors["owners"]
+        self.offsets = np.searchsorted(self.owners, np.arange(len(signatures) + 1))
+        stored = faiss.rev_swig_ptr(self.flat.get_xb(), self.flat.ntotal * dimensions) if self.flat.ntotal else ()
+        self.rows = np.asarray(stored, np.float32).reshape(-1, dimensions)
+
+    @cached_property
+    def searched(self) -> faiss.Index:
+        """What is searched: every vector up to MOST_FLAT of them; above, an inverted file, which looks into the PROBES
+        nearest of its lists. Built alike each time."""
+        if self.flat.ntotal <= MOST_FLAT:
+            return self.flat
+        faiss.omp_set_num_threads(1)
+        lists = 1 << (self.flat.ntotal.bit_length() // 2 + 1)
+        index = faiss.IndexIVFFlat(faiss.IndexFlatIP(self.flat.d), self.flat.d, lists, faiss.METRIC_INNER_PRODUCT)
+        index.cp.seed, index.nprobe = 0, PROBES
+        index.train(self.rows[:: max(self.flat.ntotal // (lists * _TRAINING_ROWS), 1)])
+        index.add(self.rows)
+        return index
 
     def nearest(
         self, windows: NDArray[np.float32], k: int = NEIGHBOURS
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Cosine and signature of the k nearest vectors of each window, [w, k], nearest first; -1 if too few."""
-        # Above this many queries FAISS would multiply matrices, and then rounding depends on how many come together.
-        faiss.cvar.distance_compute_blas_threshold = np.iinfo(np.int32).max
-        faiss.omp_set_num_threads(
-            1
-        )  # queries are few; a second thread costs milliseconds where other work has its core
-        similarity, rows = self.flat.search(np.ascontiguousarray(windows), k)
+        faiss.omp_set_num_threads(1)  # another thread costs milliseconds where other work has its core
+        similarity, rows = self.searched.search(np.ascontiguousarray(windows), k)
         return similarity, np.append(self.owners, -1)[rows]
 
 
@@ -96,11 +118,13 @@ class TemplateIndex:
         self._min_coverage = np.array([fact.min_coverage for fact in facts], np.float64)
         self._benign = np.array([fact.tier is Tier.BENIGN for fact in facts], np.bool_)
         self._exclusive = np.array([fact.tier is Tier.EXCLUSIVE for fact in facts], np.bool_)
+        enough = NEAR_SHARE * np.maximum(self._min_hits, self._min_coverage * self._sizes)
+        self._least_hits = np.ceil(enough - _ROUNDING).astype(np.int64)
 
     @classmethod
     def build(cls, signatures: Sequence[Signature], shingler: Shingler, dimensions: int) -> TemplateIndex:
         """Index signatures; `dimensions` is that of the encoder's embeddings."""
-        return cls(signatures, shingler, VectorIndex.of(signatures, dimensions))
+        return cls(signatures, shingler, VectorIndex(signatures, dimensions))
 
     def with_signatures(self, more: Sequence[Signature]) -> TemplateIndex:
         """The index of these signatures and, after them, of more. Raises ValueError if their vectors do not fit."""
@@ -108,35 +132,36 @@ class TemplateIndex:
 
     def match(self, encoded: Encoded) -> Matches:
         """Match n prompts; each comes out as if it came alone."""
-        words = self.shingler.words(encoded.tokens)
-        hits = self._table.find(words)
-        verified = self._verified(tally(hits), encoded)
-        benign = self._best(verified.where(self._benign[verified.owner]))
+        return self.match_words(self.shingler.words(encoded.tokens), encoded)
+
+    def match_words(self, words: Words, encoded: Encoded) -> Matches:
+        """The same, their words given."""
+        hits = self._enough(self._table.find(words))
+        is_benign = self._benign[hits.owner]
+        excusing, accusing = hits.where(is_benign), hits.where(~is_benign)
+        benign = self._best(self._verified(tally(excusing), encoded))
         if len(benign.text):
-            hits = _without_excused(hits, benign)
-            verified = self._verified(tally(hits), encoded)
-        best = self._best(verified.where(~self._benign[verified.owner]))
+            accusing = _without_excused(accusing, excusing, benign)
+        best = self._best(self._verified(tally(accusing), encoded))
         return self._matches(best, benign, words, encoded)
 
+    def _enough(self, hits: Hits) -> Hits:
+        """Hits less nearly all of those whose signature has too few in their text to be a candidate.
+
+        Counted without sorting, so that now and then two signatures are counted as one, which spares a few too many.
+        """
+        cells = (hits.text * len(self.signatures) + hits.owner) % (_CELLS * len(hits.text) + 1)
+        return hits.where(np.bincount(cells)[cells] >= self._least_hits[hits.owner]) if len(cells) else hits
+
     def _verified(self, found: Tally, encoded: Encoded) -> Tally:
-        """Candidates with enough of their signature, or NEAR_SHARE of enough if the vector index proposes it too."""
+        """Candidates with enough of their signature, or NEAR_SHARE of enough if a window of the text is near it."""
         hits = found.distinct / self._min_hits[found.owner]
         coverage = found.ordered / self._sizes[found.owner] / self._min_coverage[found.owner]
         reached = np.minimum(hits, coverage)
         enough = reached >= 1
         doubtful = np.flatnonzero((reached >= NEAR_SHARE) & ~enough)
-        if len(doubtful):
-            enough[doubtful] = self._proposed(found.where(doubtful), encoded)
+        enough[doubtful] = self._similarity(found.where(doubtful), encoded) >= NEAR_COSINE  # never so for NaN
         return found.where(enough)
-
-    def _proposed(self, doubtful: Tally, encoded: Encoded) -> NDArray[np.bool_]:
-        """Whether a window of the text has the signature among its nearest neighbours, [g]."""
-        texts = np.unique(doubtful.text)
-        counts = np.diff(encoded.window_offsets)[texts]
-        rows = np.arange(counts.sum()) + np.repeat(encoded.window_offsets[texts] - np.cumsum(counts) + counts, counts)
-        near = self.vectors.nearest(encoded.windows[rows])[1]
-        base = len(self.signatures) + 1
-        return np.isin(doubtful.text * base + doubtful.owner, np.repeat(texts, counts)[:, None] * base + near)
 
     def _best(self, verified: Tally) -> Tally:
         """One match a text: exclusive before public, then by coverage times ordered shingles, then the first.
@@ -161,18 +186,23 @@ class TemplateIndex:
             benign_end=_scatter(benign, benign_span[1], n, 0, np.int32),
         )
 
-    def _similarity(self, best: Tally, encoded: Encoded) -> NDArray[np.float32]:
+    def _similarity(self, found: Tally, encoded: Encoded) -> NDArray[np.float32]:
         """Cosine of the nearest pair of a text's windows and its signature's vectors, [g].
 
         NaN for a signature without vectors.
         """
-        nearest = np.full(len(best.text), np.nan, np.float32)
-        for i, (text, owner) in enumerate(zip(best.text, best.owner, strict=True)):
-            vectors = self.signatures[owner].vectors
-            windows = encoded.windows[encoded.window_offsets[text] : encoded.window_offsets[text + 1]]
-            if len(vectors):
-                nearest[i] = np.einsum("wd,vd->wv", windows, vectors).max()
-        return nearest
+        similarity = np.full(len(found.text), np.nan, np.float32)
+        window, windows = _ranges(encoded.window_offsets, found.text)
+        vector, vectors = _ranges(self.vectors.offsets, found.owner)
+        pairs = windows * vectors
+        for rows in _parts(pairs, _MOST_PAIRS):
+            group = np.repeat(rows, pairs[rows])
+            number = np.arange(len(group)) - np.repeat(np.cumsum(pairs[rows]) - pairs[rows], pairs[rows])
+            of_text = encoded.windows[window[group] + number // vectors[group]]
+            of_signature = self.vectors.rows[vector[group] + number % vectors[group]]
+            cosine = np.einsum("pd,pd->p", of_text, of_signature)
+            np.fmax.at(similarity, group, cosine)
+        return similarity
 
     def save(self, folder: Path) -> None:
         """Write `templates.faiss`, `templates.jsonl` (facts) and `signatures.safetensors` into a folder.
@@ -202,12 +232,24 @@ class TemplateIndex:
         return cls(signatures, shingler, vectors)
 
 
-def _without_excused(hits: Hits, benign: Tally) -> Hits:
-    """Hits less those on shingles that a prompt's verified benign signature has too, where they stand in its span."""
-    chosen = np.full(hits.text.max() + 1, -1)
+def _without_excused(accusing: Hits, excusing: Hits, benign: Tally) -> Hits:
+    """Hits of extraction signatures less those on shingles that a prompt's verified benign signature has too, where
+    they stand in its span."""
+    chosen = np.full(excusing.text.max() + 1, -1)
     chosen[benign.text] = benign.owner
-    excused = hits.owner == chosen[hits.text]
-    return hits.where(excused | ~np.isin(hits.word, hits.word[excused]))
+    excused = excusing.where(excusing.owner == chosen[excusing.text])
+    return accusing.where(~np.isin(accusing.word, excused.word))
+
+
+def _ranges(offsets: NDArray[np.int64], which: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """First row and number of rows of some of the runs that offsets delimit."""
+    return offsets[which], offsets[which + 1] - offsets[which]
+
+
+def _parts(sizes: NDArray[np.int64], most: int) -> list[NDArray[np.int64]]:
+    """Numbers of all items, cut into runs of about `most` in size, a larger item by itself."""
+    number = np.cumsum(sizes) // most
+    return np.split(np.arange(len(sizes)), np.flatnonzero(np.diff(number)) + 1)
 
 
 def _spans(found: Tally, words: Words, offsets: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -228,10 +270,10 @@ def _read(folder: Path, dimensions: int) -> tuple[list[Signature], VectorIndex]:
     if (header["version"], header["shingle_words"]) != (FORMAT_VERSION, SHINGLE_WORDS):
         raise ValueError(f"version {header['version']}, shingles of {header['shingle_words']} words")
     signatures = signatures_of([parse_facts(row) for row in rows], load_file(folder / SHINGLES_FILE))
-    index = VectorIndex.of(signatures, dimensions)
-    flat = faiss.read_index(str(folder / VECTORS_FILE))
-    if header["signatures"] != len(rows) or flat.d != dimensions or flat.ntotal != index.flat.ntotal:
+    vectors = VectorIndex(signatures, dimensions)
+    stored = faiss.read_index(str(folder / VECTORS_FILE))
+    if header["signatures"] != len(rows) or stored.d != dimensions or stored.ntotal != vectors.flat.ntotal:
         raise ValueError(DO_NOT_FIT)
-    if not np.array_equal(flat.reconstruct_n(0, flat.ntotal), index.flat.reconstruct_n(0, flat.ntotal)):
+    if not np.array_equal(stored.reconstruct_n(0, stored.ntotal), vectors.rows):
         raise ValueError(DO_NOT_FIT)
-    return signatures, VectorIndex(flat, index.owners)
+    return signatures, vectors

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from classifier.signing import Family
     from service.prompts import Prompts
     from service.proposals import Proposal
+    from service.template_words import Checked
 
 templates_app = typer.Typer(
     no_args_is_help=True,
@@ -66,27 +67,49 @@ def check_templates(
     catalogue: CatalogueDir = None,
     against: Annotated[
         list[str] | None,
-        typer.Option(metavar="FILE", help="Traffic known to be ordinary, to count matches in; may be repeated."),
+        typer.Option(
+            metavar="FILE",
+            help="Traffic known to be ordinary, to count matches in, besides the sample that is shipped; may be "
+            "repeated.",
+        ),
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Check that signatures do not get in each other's way.
+    """Check that signatures find themselves, do not get in each other's way, and leave ordinary prompts alone.
 
-    An id that is there twice is refused (exit code 4). Pairs of signatures of different families that share over half
-    of the smaller one's shingles are listed: what matches one may well match the other. With --against: the share of
-    prompts that each signature matches, as `label` would name it.
+    A text of all shingles of a signature must be named by it or by one of its family; one that nothing finds is damaged
+    or of no use (exit code 4, as where an id is there twice). Pairs of signatures of different families are listed that
+    share over half of the smaller one's shingles, or have nearly the same vectors: what matches one may well match the
+    other. And the share of ordinary prompts that each signature matches, as `label` would name it.
     """
-    from service.prompts import read_prompts
-    from service.template_checks import collisions, match_counts
-    from service.template_words import check_lines, ordinary_lines
+    from classifier.errors import BundleError
+    from service.template_words import check_json, check_lines
 
     pipeline = load_pipeline(bundle, catalogue)
+    checked = _checked(pipeline, against if against is not None else [])
+    if as_json:
+        _echo_json(pipeline, **check_json(checked))
+    else:
+        typer.echo("\n".join(check_lines(checked)))
+    lost = [one.facts.id for one in checked.unfound if one.instead is None]
+    if lost:
+        more = f" and {len(lost) - 1:,} more" if len(lost) > 1 else ""
+        raise BundleError(
+            f"templates: {lost[0]}{more}: not found in a text of all its own shingles; it is damaged or asks for more "
+            "than it holds: remove it, or add its samples again."
+        )
+
+
+def _checked(pipeline: Pipeline, against: list[str]) -> Checked:
+    from service.prompts import read_ordinary
+    from service.template_checks import alike, collisions, match_counts, unfound
+    from service.template_words import Checked
+
     index, encoder = pipeline.labeler.templates, pipeline.labeler.encoder
-    typer.echo("\n".join(check_lines(index.signatures, collisions(index.signatures, index.signatures))))
-    if against:
-        n, counts = 0, match_counts(index, [], encoder)
-        for part in read_prompts(against):
-            n, counts = n + len(part), counts + match_counts(index, part.normalised, encoder)
-        typer.echo("\n".join(ordinary_lines(index.signatures, counts, n)))
+    ordinary = read_ordinary(against)
+    shared = collisions(index.signatures, index.signatures)
+    counts = match_counts(index, ordinary.normalised, encoder)
+    return Checked(index.signatures, unfound(index), shared, alike(index), counts, len(ordinary))
 
 
 @templates_app.command("add")

@@ -15,7 +15,7 @@ from classifier.signatures import Facts, Signature
 from classifier.types import Tier
 from service.proposals import Proposal
 from service.report_words import counted, percent, title_of, visible
-from service.template_checks import Collision
+from service.template_checks import Collision, Unfound
 
 if TYPE_CHECKING:
     from classifier.pipeline import Pipeline
@@ -96,13 +96,61 @@ def proposal_lines(proposal: Proposal, n_samples: int) -> Iterator[str]:
     )
 
 
-def check_lines(signatures: Sequence[Signature], found: Sequence[Collision]) -> Iterator[str]:
-    """That no id is there twice, or the index would not have loaded, and which families are hard to tell apart."""
-    families = len({signature.facts.family for signature in signatures})
-    yield f"{counted(len(signatures), 'signature')} of {families:,} families, no id twice."
-    yield f"{counted(len(found), 'pair')} of different families share over half of the smaller one's shingles:"
-    for pair in found:
+@dataclass(frozen=True)
+class Checked:
+    """What `templates check` finds. `counts` [signatures]: how many of `n_ordinary` prompts match each best."""
+
+    signatures: Sequence[Signature]
+    unfound: Sequence[Unfound]
+    shared: Sequence[Collision]
+    alike: Sequence[Collision]
+    counts: NDArray[np.int64]
+    n_ordinary: int
+
+
+def check_lines(checked: Checked) -> Iterator[str]:
+    """That no id is there twice, or the index would not have loaded; which signatures do not find themselves, which
+    families are hard to tell apart, and what matches ordinary prompts."""
+    n, families = len(checked.signatures), len({signature.facts.family for signature in checked.signatures})
+    yield f"{counted(n, 'signature')} of {families:,} families, no id twice."
+    yield f"{n - len(checked.unfound):,} of them find themselves, or one of their family, in a text of their shingles:"
+    for one in checked.unfound:
+        instead = f"named {one.instead.id} ({one.instead.tier})" if one.instead is not None else "not found at all"
+        yield f"  {one.facts.id} ({one.facts.tier}): {instead}"
+    yield f"{counted(len(checked.alike), 'pair')} of different families, not both benign, have nearly the same vectors:"
+    yield from _pair_lines(checked.alike)
+    yield f"{counted(len(checked.shared), 'pair')} of different families share over half of the smaller one's shingles:"
+    yield from _pair_lines(checked.shared)
+    yield from ordinary_lines(checked.signatures, checked.counts, checked.n_ordinary)
+
+
+def check_json(checked: Checked) -> dict[str, Any]:
+    """The same."""
+    matched = [
+        {"id": signature.facts.id, "tier": signature.facts.tier.value, "n": int(n)}
+        for signature, n in zip(checked.signatures, checked.counts, strict=True)
+        if n
+    ]
+    return {
+        "signatures": len(checked.signatures),
+        "unfound": [
+            {"id": one.facts.id, "named": one.instead.id if one.instead is not None else None}
+            for one in checked.unfound
+        ],
+        "alike": [_pair_json(pair) for pair in checked.alike],
+        "shared": [_pair_json(pair) for pair in checked.shared],
+        "ordinary_prompts": checked.n_ordinary,
+        "matched": matched,
+    }
+
+
+def _pair_lines(pairs: Sequence[Collision]) -> Iterator[str]:
+    for pair in pairs:
         yield f"  {pair.one.id} ({pair.one.tier}), {pair.other.id} ({pair.other.tier}): {percent(pair.share)}"
+
+
+def _pair_json(pair: Collision) -> dict[str, Any]:
+    return {"one": pair.one.id, "other": pair.other.id, "share": pair.share}
 
 
 def ordinary_lines(signatures: Sequence[Signature], counts: NDArray[np.int64], n: int) -> Iterator[str]:

@@ -43,7 +43,7 @@ COMMANDS = {
     ("templates",): ["list", "show", "check", "add", "remove"],
     ("templates", "list"): ["--bundle", "--catalogue", "--json"],
     ("templates", "show"): ["ID", "--bundle", "--catalogue", "--json"],
-    ("templates", "check"): ["--bundle", "--catalogue", "--against"],
+    ("templates", "check"): ["--bundle", "--catalogue", "--against", "--json"],
     ("templates", "add"): [
         "--from",
         "--family",

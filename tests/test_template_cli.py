@@ -6,9 +6,11 @@ import io
 import json
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
@@ -17,8 +19,11 @@ from classifier.catalogue import add_entries, open_catalogue, remove_entry
 from classifier.catalogue_folder import INDEX
 from classifier.errors import BundleError
 from classifier.pipeline import Pipeline
+from classifier.signatures import Signature
 from classifier.types import CAPABILITIES
 from service import cli, exits, workers
+from service.prompts import sample_ordinary
+from service.report_words import percent
 from tests.command import Ran
 from tests.forgeries import ASKS, BELLOWS, QUILL, SLOT_WORDS, fill, rows
 from tests.runs import labels_of, records, write
@@ -343,18 +348,49 @@ def test_list_and_show_tell_the_bundle_s_from_one_s_own(capsys: pytest.CaptureFi
 def test_check_counts_collisions_and_matches(
     capsys: pytest.CaptureFixture[str], catalogue: Path, tmp_path: Path
 ) -> None:
-    benign = write(tmp_path / "benign.jsonl", [*rows(fill(QUILL, 3, seed=4)), *rows([*ASKS]), *records(5)])
-    ran = Ran(capsys, "templates", "check", "--catalogue", catalogue, "--against", benign)
+    own = write(tmp_path / "benign.jsonl", [*rows(fill(QUILL, 3, seed=4)), *rows([*ASKS]), *records(5)])
+    ran = Ran(capsys, "templates", "check", "--catalogue", catalogue, "--against", own)
     lines = ran.out.replace("\u00a0", " ").splitlines()
+    n = len(sample_ordinary()) + 20
     assert ran.code == 0 and lines[0].endswith(" families, no id twice.")
+    share = percent(3 / n).replace("\u00a0", " ")
     assert lines[-3:] == [
-        "Of 20 ordinary prompts:",
-        "  15 % match night_mill/0 (public)",
-        "  15 % match an extraction signature.",
+        f"Of {n:,} ordinary prompts:",
+        f"  {share} match night_mill/0 (public)",
+        f"  {share} match an extraction signature.",
     ]
-    pairs = [line for line in lines if line.startswith("  ") and ": " in line]
-    assert lines[1] == f"{len(pairs)} pairs of different families share over half of the smaller one's shingles:"
-    assert not [line for line in pairs if "night_mill" in line]
+    shared = lines.index(next(line for line in lines if line.endswith("the smaller one's shingles:")))
+    pairs = lines[shared + 1 : -3]
+    assert lines[shared] == f"{len(pairs)} pairs of different families share over half of the smaller one's shingles:"
+    assert not [line for line in lines[:-3] if "night_mill" in line]
+
+
+def test_check_without_traffic_looks_at_the_shipped_sample(capsys: pytest.CaptureFixture[str]) -> None:
+    ran = Ran(capsys, "templates", "check", "--json")
+    told = json.loads(ran.out)
+    assert ran.code == 0 and told["signatures"] == len(Pipeline.load(default_bundle_dir()).labeler.templates.signatures)
+    assert told["ordinary_prompts"] == len(sample_ordinary()) and told["catalogue_id"] == "none"
+    assert [match for match in told["matched"] if match["tier"] != "benign"] == []
+    assert all(one["named"] is not None for one in told["unfound"])
+
+
+def test_check_names_a_signature_that_nothing_finds(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    from tests.test_catalogue import entry
+
+    pipeline = Pipeline.load(default_bundle_dir())
+    sound = entry("sound_mill", width=pipeline.labeler.encoder.dimensions)
+    facts = replace(sound.signature.facts, min_hits=len(sound.signature.shingles))
+    sound = replace(sound, signature=replace(sound.signature, facts=facts))
+    facts = replace(facts, id="hungry_mill/0", family="hungry_mill", min_hits=facts.min_hits + 1)
+    hungry = replace(
+        sound, signature=Signature(facts, sound.signature.shingles + np.uint64(1), sound.signature.vectors)
+    )
+    add_entries(tmp_path / "local", [sound, hungry], pipeline.encoder_digest, None)
+    ran = Ran(capsys, "templates", "check", "--catalogue", tmp_path / "local")
+    assert ran.code == 4 and "  hungry_mill/0 (public): not found at all" in ran.out.splitlines()
+    lost = "probewatch: templates: hungry_mill/0: not found in a text of all its own shingles; "
+    assert ran.err.startswith(lost) and ran.err.count("\n") == 1
+    assert "  sound_mill/0 (public): " not in ran.out
 
 
 def test_check_refuses_an_id_that_the_bundle_has(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

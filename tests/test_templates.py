@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from dataclasses import fields, replace
 from itertools import pairwise
 from pathlib import Path
@@ -17,7 +18,7 @@ from classifier.errors import BundleError
 from classifier.induction import Sampled, find_clusters
 from classifier.shingles import SHINGLE_WORDS, Hits, Shingler, ShingleTable, shingle_hashes, tally
 from classifier.signatures import Facts, Signature
-from classifier.templates import FACTS_FILE, SHINGLES_FILE, VECTORS_FILE, Matches, TemplateIndex
+from classifier.templates import FACTS_FILE, SHINGLES_FILE, VECTORS_FILE, Matches, TemplateIndex, VectorIndex
 from classifier.text import normalise_text
 from classifier.types import Tier
 
@@ -214,12 +215,63 @@ def test_exclusive_family_comes_before_a_public_one() -> None:
     assert SIGNATURES[matches.index[0]].facts.family == "forge"
 
 
-def test_vector_index_lowers_the_bar_for_what_it_proposes() -> None:
+def test_near_vectors_lower_the_bar_whatever_other_signatures_there_are() -> None:
     strict = [replace(s, facts=replace(s.facts, min_hits=10)) for s in SIGNATURES]
-    some = " ".join(FORGE.split()[:10])  # 8 shingles: more than 0.6 * 10
-    assert TemplateIndex.build(strict, SHINGLER, DIMENSIONS).match(_encode(some)).index[0] == 0
+    some = _encode(" ".join(FORGE.split()[:10]))  # 8 shingles: more than 0.6 * 10
+    assert TemplateIndex.build(strict, SHINGLER, DIMENSIONS).match(some).index[0] == 0
+    nearer = Signature(replace(strict[1].facts, id="grade/1"), strict[1].shingles, np.repeat(some.windows, 50, axis=0))
+    crowded = TemplateIndex.build([*strict, nearer], SHINGLER, DIMENSIONS)
+    assert crowded.match(some).index[0] == 0
     blind = [replace(s, vectors=s.vectors[:0]) for s in strict]
-    assert TemplateIndex.build(blind, SHINGLER, DIMENSIONS).match(_encode(some)).index[0] == -1
+    assert TemplateIndex.build(blind, SHINGLER, DIMENSIONS).match(some).index[0] == -1
+    away = [replace(s, vectors=-s.vectors) for s in strict]
+    assert TemplateIndex.build(away, SHINGLER, DIMENSIONS).match(some).index[0] == -1
+
+
+def test_similarity_is_of_the_nearest_pair_however_many_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(9)
+    many = l2_normalise(rng.normal(size=(7, DIMENSIONS)).astype(np.float32))
+    index = TemplateIndex.build([replace(SIGNATURES[0], vectors=many), *SIGNATURES[1:]], SHINGLER, DIMENSIONS)
+    encoded = _encode(FORGE, "", GRADE, FORGE + " river", FORGE)
+    windows = l2_normalise(rng.normal(size=(11, DIMENSIONS)).astype(np.float32))
+    encoded = replace(encoded, windows=windows, window_offsets=np.array([0, 3, 4, 6, 10, 11]))
+    expected = [(windows[a:b] @ many.T).max() for a, b in ((0, 3), (6, 10), (10, 11))]
+    expected.insert(1, (windows[4:6] @ SIGNATURES[1].vectors.T).max())
+    for most in (1, 20, 1000):
+        monkeypatch.setattr("classifier.templates._MOST_PAIRS", most)
+        found = index.match(encoded).similarity
+        np.testing.assert_allclose(found[[0, 2, 3, 4]], expected, atol=1e-6)
+        assert np.isnan(found[1])
+
+
+def test_an_index_in_use_is_not_disturbed_by_its_successor() -> None:
+    """Readers keep matching with whatever reference they took while bigger indexes are built and swapped in."""
+    encoded = _encode(FORGE, GRADE, HELPDESK, _payload(seed=8))
+    expected, holder = INDEX.match(encoded), [INDEX]
+    swapped, wrong = threading.Event(), list[str]()
+
+    def read() -> None:
+        while not swapped.is_set():
+            found = holder[0].match(encoded)
+            wrong.extend(field.name for field in fields(Matches) if not _same(found, expected, field.name))
+
+    readers = [threading.Thread(target=read) for _ in range(3)]
+    for reader in readers:
+        reader.start()
+    try:
+        for step in range(30):
+            more = [_signature(f"more_{step}_{i}", _payload(seed=1000 + step * 5 + i), Tier.PUBLIC) for i in range(5)]
+            holder[0] = holder[0].with_signatures(more)
+    finally:
+        swapped.set()
+        for reader in readers:
+            reader.join()
+    assert wrong == [] and len(holder[0].signatures) == len(SIGNATURES) + 150
+    assert INDEX.signatures == SIGNATURES and _same(INDEX.match(encoded), expected, "index")
+
+
+def _same(one: Matches, other: Matches, name: str) -> bool:
+    return np.array_equal(getattr(one, name), getattr(other, name), equal_nan=name in ("similarity", "coverage"))
 
 
 def test_benign_signature_excuses_only_its_own_shingles() -> None:
@@ -244,20 +296,46 @@ def test_batch_of_n_equals_n_batches_of_one(parts: list[str]) -> None:
         np.testing.assert_allclose(getattr(together, field.name), singly, atol=1e-6)
 
 
-def test_faiss_equals_brute_force_however_many_ask() -> None:
+def _many_vectors(n: int, families: int) -> list[Signature]:
+    """n signatures of three vectors, near those of as many families."""
     rng = np.random.default_rng(8)
-    vectors = l2_normalise(rng.normal(size=(90, DIMENSIONS)).astype(np.float32))
-    signatures = [replace(SIGNATURES[0], vectors=vectors[i * 3 : i * 3 + 3]) for i in range(30)]
-    index = TemplateIndex.build(signatures, SHINGLER, DIMENSIONS)
-    windows = l2_normalise(rng.normal(size=(50, DIMENSIONS)).astype(np.float32))
+    centres = l2_normalise(rng.normal(size=(families, DIMENSIONS)))
+    spread = centres[rng.integers(families, size=n * 3)] + rng.normal(scale=0.05, size=(n * 3, DIMENSIONS))
+    vectors = l2_normalise(spread.astype(np.float32))
+    return [replace(SIGNATURES[0], vectors=vectors[i * 3 : i * 3 + 3]) for i in range(n)]
+
+
+def test_faiss_equals_brute_force_however_many_ask() -> None:
+    index = TemplateIndex.build(_many_vectors(30, families=90), SHINGLER, DIMENSIONS)
+    windows = l2_normalise(np.random.default_rng(9).normal(size=(50, DIMENSIONS)).astype(np.float32))
     similarity, owners = index.vectors.nearest(windows)
-    exact = windows @ vectors.T
+    exact = windows @ index.vectors.rows.T
     best = np.argsort(-exact, axis=1)[:, :8]
     np.testing.assert_array_equal(owners, best // 3)
     np.testing.assert_allclose(similarity, np.take_along_axis(exact, best, axis=1), atol=1e-6)
     alone = [index.vectors.nearest(window[None]) for window in windows]
-    np.testing.assert_array_equal(np.concatenate([s for s, _ in alone]), similarity)
+    np.testing.assert_allclose(np.concatenate([s for s, _ in alone]), similarity, atol=1e-6)
     np.testing.assert_array_equal(np.concatenate([o for _, o in alone]), owners)
+
+
+def test_many_vectors_are_searched_by_lists_alike_each_time_and_stored_flat(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    signatures = _many_vectors(1000, families=100)
+    flat = VectorIndex(signatures, DIMENSIONS)
+    exact = flat.nearest(flat.rows[:200])
+    monkeypatch.setattr("classifier.templates.MOST_FLAT", 1000)
+    one, other = VectorIndex(signatures, DIMENSIONS), VectorIndex(signatures, DIMENSIONS)
+    similarity, owners = one.nearest(one.rows[:200])
+    assert one.searched is not one.flat and flat.searched is flat.flat
+    np.testing.assert_array_equal(owners, other.nearest(other.rows[:200])[1])
+    np.testing.assert_array_equal(owners[:, 0], np.arange(200) // 3)
+    assert np.mean(similarity >= exact[0][:, -1:] - 1e-6) >= 0.99
+    TemplateIndex.build(signatures[:400], SHINGLER, DIMENSIONS).save(tmp_path)
+    stored = (tmp_path / VECTORS_FILE).read_bytes()
+    monkeypatch.undo()
+    TemplateIndex.build(signatures[:400], SHINGLER, DIMENSIONS).save(tmp_path)
+    assert (tmp_path / VECTORS_FILE).read_bytes() == stored
 
 
 def test_empty_index_matches_nothing(tmp_path: Path) -> None:

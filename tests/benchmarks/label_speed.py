@@ -28,13 +28,8 @@ PROMPTS, ACCOUNTS, BYTES = 300_000, 1_000, 500
 def write_traffic(path: Path, n: int) -> float:
     """Write n events, a million at most in memory, and return the mean bytes a prompt."""
     rng = np.random.default_rng(0)
-    sample = data_dir() / "sample"
-    truth = json.loads((sample / "truth.json").read_text(encoding="utf-8"))
-    records = map(json.loads, (sample / "traffic.jsonl").read_text(encoding="utf-8").splitlines())
-    ordinary = (record for record in records if truth["accounts"][record["account_id"]]["campaign"] is None)
-    prompts = (record["prompt"] for record in ordinary if "prompt" in record)
-    pieces = sorted({piece.strip() for prompt in prompts for piece in prompt.replace("\n", ". ").split(". ") if piece})
-    texts = [_compose(pieces, rng) for _ in range(n)]
+    pieces = sentences()
+    texts = [compose(pieces, rng) for _ in range(n)]
     start = 1_788_220_800_000_000  # September 2026
     columns = {
         "event_id": pa.array([f"e{i}" for i in range(n)]),
@@ -46,7 +41,18 @@ def write_traffic(path: Path, n: int) -> float:
     return float(np.mean([len(text.encode()) for text in texts]))
 
 
-def _compose(pieces: list[str], rng: np.random.Generator) -> str:
+def sentences() -> list[str]:
+    """Distinct sentences of what the sample's ordinary accounts sent, sorted."""
+    sample = data_dir() / "sample"
+    truth = json.loads((sample / "truth.json").read_text(encoding="utf-8"))
+    records = map(json.loads, (sample / "traffic.jsonl").read_text(encoding="utf-8").splitlines())
+    ordinary = (record for record in records if truth["accounts"][record["account_id"]]["campaign"] is None)
+    prompts = (record["prompt"] for record in ordinary if "prompt" in record)
+    return sorted({piece.strip() for prompt in prompts for piece in prompt.replace("\n", ". ").split(". ") if piece})
+
+
+def compose(pieces: list[str], rng: np.random.Generator) -> str:
+    """Sentences drawn at random, cut at BYTES."""
     chosen, length = [], 0
     while length < BYTES:
         piece = pieces[int(rng.integers(len(pieces)))]
