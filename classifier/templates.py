@@ -37,6 +37,11 @@ _TRAINING_ROWS = 40  # for each list of the inverted file; FAISS warns of fewer 
 NEAR_SHARE, NEAR_COSINE = 0.6, 0.5
 """Part of its thresholds that suffices for a signature one of whose vectors is so near a window of the text. Only the
 few candidates are compared, so that what other signatures there are changes nothing."""
+VERY_NEAR_SHARE, VERY_NEAR_COSINE = 0.5, 0.65
+"""The same for an extraction signature that is nearer still: what is left of a template whose words were dropped. An
+application's is not excused so easily."""
+FEWEST_HITS = 2
+"""Shingles that a match has at the least: cosine alone is none."""
 
 _CELLS = 4  # cells for each hit in which hits are counted: one in five shares its own
 _MOST_PAIRS = 1 << 14  # pairs of vectors compared at a time: 32 MiB of them
@@ -118,8 +123,9 @@ class TemplateIndex:
         self._min_coverage = np.array([fact.min_coverage for fact in facts], np.float64)
         self._benign = np.array([fact.tier is Tier.BENIGN for fact in facts], np.bool_)
         self._exclusive = np.array([fact.tier is Tier.EXCLUSIVE for fact in facts], np.bool_)
-        enough = NEAR_SHARE * np.maximum(self._min_hits, self._min_coverage * self._sizes)
-        self._least_hits = np.ceil(enough - _ROUNDING).astype(np.int64)
+        self._least_share = np.where(self._benign, NEAR_SHARE, VERY_NEAR_SHARE)
+        enough = self._least_share * np.maximum(self._min_hits, self._min_coverage * self._sizes)
+        self._least_hits = np.maximum(np.ceil(enough - _ROUNDING), FEWEST_HITS).astype(np.int64)
 
     @classmethod
     def build(cls, signatures: Sequence[Signature], shingler: Shingler, dimensions: int) -> TemplateIndex:
@@ -154,13 +160,15 @@ class TemplateIndex:
         return hits.where(np.bincount(cells)[cells] >= self._least_hits[hits.owner]) if len(cells) else hits
 
     def _verified(self, found: Tally, encoded: Encoded) -> Tally:
-        """Candidates with enough of their signature, or NEAR_SHARE of enough if a window of the text is near it."""
+        """Candidates with enough of their signature, or with part of enough where a window of the text is near it."""
         hits = found.distinct / self._min_hits[found.owner]
         coverage = found.ordered / self._sizes[found.owner] / self._min_coverage[found.owner]
         reached = np.minimum(hits, coverage)
         enough = reached >= 1
-        doubtful = np.flatnonzero((reached >= NEAR_SHARE) & ~enough)
-        enough[doubtful] = self._similarity(found.where(doubtful), encoded) >= NEAR_COSINE  # never so for NaN
+        some = (reached >= self._least_share[found.owner]) & (found.distinct >= FEWEST_HITS)
+        doubtful = np.flatnonzero(some & ~enough)
+        needed = np.where(reached[doubtful] >= NEAR_SHARE, NEAR_COSINE, VERY_NEAR_COSINE)
+        enough[doubtful] = self._similarity(found.where(doubtful), encoded) >= needed  # never so for NaN
         return found.where(enough)
 
     def _best(self, verified: Tally) -> Tally:
