@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -54,6 +54,10 @@ class Signature:
     facts: Facts
     shingles: NDArray[np.uint64]
     vectors: NDArray[np.float32]
+
+    def without_vectors(self) -> Signature:
+        """The same, matched by its shingles alone."""
+        return replace(self, vectors=self.vectors[:0])
 
 
 def tensors_of(signatures: Sequence[Signature], dimensions: int) -> dict[str, NDArray[Any]]:
