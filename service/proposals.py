@@ -30,6 +30,9 @@ from service.template_checks import best_matches
 
 MOST_SAMPLES = 500
 """More are no better, and are likely a whole log rather than the prompts of one campaign."""
+FEWEST_SHARING = 3
+"""Samples that must share a run of words, of at least two accounts: of ten samples of three wordings, some have three.
+"""
 LEAST_SHARE = 0.05
 """Part of the samples that a wording must have: an analyst's file holds few, and rarer ones are payloads that recur."""
 LEAST_FOUND = 0.5
@@ -42,8 +45,8 @@ class Proposal:
 
     Attributes:
         n_samples, n_accounts: prompts that have the wording, and who sent them.
-        found: share of them that match it, beside all other signatures.
-        known_as: family that most of the others match, if any do.
+        found: share of them that match it, or another proposal, beside all known signatures.
+        known_as: known family that most of the others match, if any do.
         ordinary: how ordinary prompts match it.
         asked: the tier that was asked for; the signature's is public where ordinary prompts hold too much of it.
         skeleton: the wording with its slots as …, from one of the samples. For the analyst's eyes; never stored.
@@ -78,7 +81,7 @@ def propose(samples: Prompts, family: Family, ordinary: Prompts, labeler: Labele
     encoder, shingler = labeler.encoder, labeler.templates.shingler
     sampled = Sampled.of(shingler.words(encoder.tokenizer.encode(samples.normalised)))
     honest = ordinary.as_honest(encoder)
-    least = max(LEAST_SAMPLES, ceil(LEAST_SHARE * len(samples)))
+    least = max(FEWEST_SHARING, ceil(LEAST_SHARE * len(samples)))
     clusters = find_clusters(sampled, _common(sampled, honest, shingler), least, accounts)
     if not clusters:
         raise InputError(_nothing_shared(samples, sampled, least, accounts))
@@ -131,13 +134,13 @@ def _described(
     proposals = []
     for number, (cluster, found) in enumerate(zip(clusters, admitted.ordinary, strict=True), first):
         signature, members = index.signatures[number], np.flatnonzero(cluster.members)
-        others = Counter(index.signatures[i].facts.family for i in matched[members].tolist() if i not in (number, -1))
+        others = Counter(index.signatures[i].facts.family for i in matched[members].tolist() if 0 <= i < first)
         proposals.append(
             Proposal(
                 signature=signature,
                 n_samples=len(members),
                 n_accounts=len(np.unique(accounts[members])),
-                found=float((matched[members] == number).mean()),
+                found=float((matched[members] >= first).mean()),
                 known_as=others.most_common(1)[0][0] if others else None,
                 ordinary=found,
                 asked=asked,

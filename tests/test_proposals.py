@@ -21,8 +21,8 @@ from classifier.signing import Family, _constant_text, _in_turns
 from classifier.templates import TemplateIndex
 from classifier.text import normalise_text
 from classifier.types import Tier
-from service.prompts import Prompts, joined_prompts, read_ordinary, read_prompts, sample_ordinary
 from service.admission import MOST_ORDINARY, InOrdinary
+from service.prompts import Prompts, joined_prompts, read_ordinary, read_prompts, sample_ordinary
 from service.proposals import Proposal, propose
 from service.template_checks import collisions, excused, match_counts
 from service.template_words import proposal_lines

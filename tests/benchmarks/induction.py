@@ -35,6 +35,7 @@ from classifier.text import normalise_text
 from classifier.types import Tier
 from service.prompts import Prompts, joined_prompts, sample_ordinary
 from service.proposals import Proposal, propose
+from service.template_checks import collisions
 
 SIZES = (5, 10, 20, 50)
 MAIN_SIZE = 10
@@ -146,11 +147,15 @@ class Bench:
         return [self.labeler.encoder.encode([normalise_text(text) for text in block]) for block in blocks]
 
     def without(self, family: str, with_benign: bool = True) -> Labeler:
-        """The labeler of a bundle that has never seen a family, or no application at all."""
+        """The labeler of a bundle that has never seen a family nor those of the same wording, or no application."""
+        known = self.labeler.templates.signatures
+        own = [signature for signature in known if signature.facts.family == family]
+        others = [signature for signature in known if signature.facts.family != family]
+        siblings = {pair.other.family for pair in collisions(own, others)}
         kept = [
             signature
-            for signature in self.labeler.templates.signatures
-            if signature.facts.family != family and (with_benign or signature.facts.tier is not Tier.BENIGN)
+            for signature in others
+            if signature.facts.family not in siblings and (with_benign or signature.facts.tier is not Tier.BENIGN)
         ]
         labeler = copy.copy(self.labeler)
         labeler.templates = TemplateIndex.build(kept, self.labeler.templates.shingler, self.labeler.encoder.dimensions)
@@ -322,10 +327,11 @@ def run(bench: Bench, families: dict[str, pd.DataFrame], tier: Tier, size: int, 
     known = {name: float(np.mean([one.known for one in ones])) for name, ones in outcomes.items()}
     false = {name: max(one.people for one in ones) for name, ones in outcomes.items()}
     total = sum(one.people for one in every)
+    by_new, by_any = np.mean([*found.values()]), np.mean([*known.values()])
     print(
         f"\n{size} samples, {'public' if tier is Tier.PUBLIC else 'benign'}"
         f"{', with --against' if with_against else ''}: {len(found)} families, {len(every)} draws\n"
-        f"  later uses found by the new signatures {np.mean([*found.values()]):.2%}, by any {np.mean([*known.values()]):.2%};"
+        f"  later uses found by the new signatures {by_new:.2%}, by any {by_any:.2%};"
         f" families >= {TARGET:.0%}: {sum(v >= TARGET for v in found.values())} (by any: "
         f"{sum(v >= TARGET for v in known.values())}); refused draws {sum(not one.n_signatures for one in every)}\n"
         f"  people's prompts matched: {total} in {len(every)} draws of {n:,} each (95 % bound a draw "
@@ -336,10 +342,10 @@ def run(bench: Bench, families: dict[str, pd.DataFrame], tier: Tier, size: int, 
     for name in sorted(found, key=found.__getitem__):
         ones = outcomes[name]
         if found[name] < TARGET or false[name] or max(one.apps_over for one in ones):
-            refusal = next((one.refusal for one in ones if one.refusal), "")
+            refusal, apps = next((one.refusal for one in ones if one.refusal), ""), max(one.apps_over for one in ones)
             print(
                 f"    {name:34} signatures {np.mean([one.n_signatures for one in ones]):4.1f}  found {found[name]:6.1%}"
-                f"  any {known[name]:6.1%}  people {false[name]:3}  apps {max(one.apps_over for one in ones):3}  {refusal[:150]}"
+                f"  any {known[name]:6.1%}  people {false[name]:3}  apps {apps:3}  {refusal[:150]}"
             )
     sys.stdout.flush()
 
