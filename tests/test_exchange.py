@@ -1,4 +1,4 @@
-"""classifier/exchange.py: what is packed comes back, what is damaged is refused, and no text is in any signature file."""
+"""classifier/exchange.py: what is packed comes back, what is damaged is refused, and no signature file holds text."""
 
 from __future__ import annotations
 

@@ -43,6 +43,7 @@ ACCOUNTS, SEED, BLOCK = 3, 0, 512
 MOST_USES = 300
 LEAST_USES = 20
 AGAINST = 3_000
+AGENT_SETS = ("bfcl", "tooleyes")  # a person's ask inside the system prompt of a tool-use harness: text of the families
 BENIGN_APPS = 40  # applications that signatures are made of
 ROWS_AN_APP = 20  # rows of each application that false matches are counted in
 TARGET = 0.98
@@ -50,12 +51,13 @@ TARGET = 0.98
 
 @dataclass(frozen=True)
 class Corpus:
-    """What signatures are made of and measured on. `families`: distinct rows by name, with `whole` and `payload`."""
+    """What signatures are made of and measured on. `families`: distinct rows by name, with `whole` and `payload`.
+    `agents`: which prompts of people stand inside the templates of AGENT_SETS."""
 
     families: dict[str, pd.DataFrame]
     apps: dict[str, pd.DataFrame]
     people: list[str]
-    against: list[str]
+    agents: NDArray[np.bool_]
     app_rows: pd.DataFrame
 
 
@@ -69,12 +71,15 @@ class Drawn:
 
 @dataclass(frozen=True)
 class Outcome:
-    """Of one draw. Shares of later uses: `found` by the new signatures, `known` by any extraction signature."""
+    """Of one draw. Shares of later uses: `found` by the new signatures, `known` by any. Counts of what is matched by the
+    new ones: `people`, of whom `agents` speak inside the templates of AGENT_SETS; `app_rows`, and `apps_over`, of which
+    more than 1 % of the rows are."""
 
     n_signatures: int
     found: float
     known: float
     people: int
+    agents: int
     apps_over: int
     app_rows: int
     refusal: str
@@ -95,11 +100,12 @@ def read_corpus(data: Path) -> Corpus:
     benign = pd.read_parquet(data / "benign_apps.parquet")
     benign = benign[~benign["ambiguous"]].rename(columns={"app": "part", "text": "whole"})
     people = pd.read_parquet(data / "prompts.parquet")
-    people = people[people["kind"] == "human"]["text"].sample(frac=1, random_state=SEED).tolist()
+    people = people[people["kind"] == "human"].sample(frac=1, random_state=SEED)
+    agents = people["dataset"].isin(AGENT_SETS).to_numpy()
     apps = _by_part(benign)
     chosen = sorted(apps)[:: max(1, len(apps) // BENIGN_APPS)]
     shown = benign.groupby("part").head(ROWS_AN_APP).reset_index(drop=True)
-    return Corpus(_by_part(extraction), {name: apps[name] for name in chosen}, people, people[:AGAINST], shown)
+    return Corpus(_by_part(extraction), {name: apps[name] for name in chosen}, people["text"].tolist(), agents, shown)
 
 
 def _by_part(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -137,7 +143,7 @@ class Bench:
         self.corpus = corpus
         self.labeler = Pipeline.load(default_bundle_dir()).labeler
         self.sample = sample_ordinary()
-        own = prompts_of(corpus.against, len(corpus.against), "own")
+        own = prompts_of(corpus.people[:AGAINST], AGAINST, "own")
         self.against = joined_prompts([self.sample.of_source("sample"), own])
         self.people = self._encode(corpus.people)
         self.apps = self._encode(corpus.app_rows["whole"].tolist())
@@ -167,17 +173,17 @@ class Bench:
         proposals, refusal = self.proposed(family, drawn.samples, labeler, with_against)
         old, new = labeler.templates, [one.signature for one in proposals]
         index = old.with_signatures(new)
-        uses = matched(index, self._encode(drawn.uses))[0 if family.tier is not Tier.BENIGN else 1]
-        is_known = matched(index, self._encode(drawn.uses)) >= 0
-        people = matched(index, self.people)[:, AGAINST if with_against else 0 :]
+        uses, first = matched(index, self._encode(drawn.uses)), AGAINST if with_against else 0
+        people = (matched(index, self.people) >= len(old.signatures)).any(axis=0)[first:]
         stranger = self.without(family.name, with_benign=False).templates
         apps = matched(stranger.with_signatures(new), self.apps)
         over = pd.Series((apps >= len(stranger.signatures)).any(axis=0)).groupby(self.corpus.app_rows["part"])
         return Outcome(
             n_signatures=len(new),
-            found=float((uses >= len(old.signatures)).mean()),
-            known=float(is_known.any(axis=0).mean()),
-            people=int((people >= len(old.signatures)).any(axis=0).sum()),
+            found=float((uses >= len(old.signatures)).any(axis=0).mean()),
+            known=float((uses >= 0).any(axis=0).mean()),
+            people=int(people.sum()),
+            agents=int((people & self.corpus.agents[first:]).sum()),
             apps_over=int((over.mean() > 0.01).sum()),
             app_rows=int((apps >= len(stranger.signatures)).any(axis=0).sum()),
             refusal=refusal,
@@ -204,8 +210,8 @@ def matched(index: TemplateIndex, encoded: Sequence[Encoded]) -> NDArray[np.int6
 
 PERMUTATIONS, GRAM = 128, 3
 THRESHOLDS = np.round(np.arange(0.02, 0.96, 0.02), 2)
-RIVAL_PEOPLE = 4_000
-RIVAL_USES = 60
+RIVAL_PEOPLE = 2_000
+RIVAL_USES = 50
 DRAIN_LINES = 3  # words that a line template must fix
 TOLERATED = 1e-4  # part of people's prompts that a rival may match, as a mean over the other families
 
@@ -326,7 +332,7 @@ def run(bench: Bench, families: dict[str, pd.DataFrame], tier: Tier, size: int, 
     found = {name: float(np.mean([one.found for one in ones])) for name, ones in outcomes.items()}
     known = {name: float(np.mean([one.known for one in ones])) for name, ones in outcomes.items()}
     false = {name: max(one.people for one in ones) for name, ones in outcomes.items()}
-    total = sum(one.people for one in every)
+    total, agents = sum(one.people for one in every), sum(one.agents for one in every)
     by_new, by_any = np.mean([*found.values()]), np.mean([*known.values()])
     print(
         f"\n{size} samples, {'public' if tier is Tier.PUBLIC else 'benign'}"
@@ -335,7 +341,8 @@ def run(bench: Bench, families: dict[str, pd.DataFrame], tier: Tier, size: int, 
         f" families >= {TARGET:.0%}: {sum(v >= TARGET for v in found.values())} (by any: "
         f"{sum(v >= TARGET for v in known.values())}); refused draws {sum(not one.n_signatures for one in every)}\n"
         f"  people's prompts matched: {total} in {len(every)} draws of {n:,} each (95 % bound a draw "
-        f"{upper_bound(total, n * len(every)):.5%}); families with any: {sum(v > 0 for v in false.values())}\n"
+        f"{upper_bound(total, n * len(every)):.5%}), {agents} of them in {' and '.join(AGENT_SETS)}; families with any: "
+        f"{sum(v > 0 for v in false.values())}\n"
         f"  applications with over 1 % of their rows matched, of {bench.corpus.app_rows['part'].nunique()}: "
         f"{np.mean([one.apps_over for one in every]):.2f} a draw"
     )
