@@ -71,9 +71,9 @@ class Drawn:
 
 @dataclass(frozen=True)
 class Outcome:
-    """Of one draw. Shares of later uses: `found` by the new signatures, `known` by any. Counts of what is matched by the
-    new ones: `people`, of whom `agents` speak inside the templates of AGENT_SETS; `app_rows`, and `apps_over`, of which
-    more than 1 % of the rows are."""
+    """Of one draw. Shares of later uses: `found` by the new signatures, `known` by any. Counts of what the new ones
+    match: `people`, of whom `agents` speak inside the templates of AGENT_SETS; `app_rows`; and `apps_over`, the
+    applications of which they match more than 1 %."""
 
     n_signatures: int
     found: float
@@ -341,8 +341,8 @@ def run(bench: Bench, families: dict[str, pd.DataFrame], tier: Tier, size: int, 
         f" families >= {TARGET:.0%}: {sum(v >= TARGET for v in found.values())} (by any: "
         f"{sum(v >= TARGET for v in known.values())}); refused draws {sum(not one.n_signatures for one in every)}\n"
         f"  people's prompts matched: {total} in {len(every)} draws of {n:,} each (95 % bound a draw "
-        f"{upper_bound(total, n * len(every)):.5%}), {agents} of them in {' and '.join(AGENT_SETS)}; families with any: "
-        f"{sum(v > 0 for v in false.values())}\n"
+        f"{upper_bound(total, n * len(every)):.5%}), {agents} of them in {' and '.join(AGENT_SETS)}; "
+        f"families with any: {sum(v > 0 for v in false.values())}\n"
         f"  applications with over 1 % of their rows matched, of {bench.corpus.app_rows['part'].nunique()}: "
         f"{np.mean([one.apps_over for one in every]):.2f} a draw"
     )

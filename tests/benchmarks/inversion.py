@@ -10,7 +10,7 @@ Shingles: each public pair of words is solved for the third (the hash of three w
 what is found is extended word by word on both sides. Vectors: the nearest words, and words added greedily until their
 sum points where the vector does. Slot content is what the samples say and hardly any later use does; the control is
 what the same attack on a signature of other samples gives back of it: chance, and what the family talks about. That
-the attack on vectors works is shown on a mean of the whole samples, which `templates add` never makes.
+the attack on vectors works is shown on the vector of one whole sample, which `templates add` never makes.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from classifier.bundle import default_bundle_dir
-from classifier.encoder import StaticEncoder, l2_normalise
+from classifier.encoder import StaticEncoder
 from classifier.errors import InputError
 from classifier.labeler import Labeler
 from classifier.pipeline import Pipeline
@@ -87,13 +87,14 @@ def cells_of(dictionary: Hashes) -> NDArray[np.bool_]:
 @dataclass(frozen=True)
 class Case:
     """Signatures of one draw. `slots`, `scaffold`: word hashes; `slot_runs`: shingles that the samples alone say;
-    `whole`: mean of the whole samples, [1, d]."""
+    `whole`: vector of the first sample, [1, d], and `whole_slots` its slot content."""
 
     signatures: list[Signature]
     slots: Hashes
     scaffold: Hashes
     slot_runs: Hashes
     whole: NDArray[np.float32]
+    whole_slots: Hashes
 
 
 def words_of(texts: Sequence[str], labeler: Labeler) -> Words:
@@ -137,7 +138,8 @@ def case_of(
         slots=words[shares <= RARE],
         scaffold=usual[document_shares(sent, usual) >= USUAL],
         slot_runs=np.setdiff1d(runs_of(said), runs_of(sent)),
-        whole=l2_normalise(labeler.encoder.encode([normalise_text(t) for t in samples]).embeddings.mean(0)[None]),
+        whole=labeler.encoder.encode([normalise_text(samples[0])]).embeddings,
+        whole_slots=np.intersect1d(words[shares <= RARE], said.hashes[: said.offsets[1]]),
     )
 
 
@@ -173,11 +175,15 @@ def _extended(
         left = np.array([s for s in shingles if int(s) not in found], np.uint64)
         grown = []
         for words in fresh:
-            a, b, c = (np.uint64(word) for word in words)
+            a, b, c = np.array(words, np.uint64)[:, None]
             after = left - (b * _WORD_BASE + c) * _WORD_BASE
             before = (left - a * _WORD_BASE - b) * _INVERSE * _INVERSE
-            grown += [(int(left[i]), (int(b), int(c), int(after[i]))) for i in np.flatnonzero(attacker.knows(after))]
-            grown += [(int(left[i]), (int(before[i]), int(a), int(b))) for i in np.flatnonzero(attacker.knows(before))]
+            grown += [
+                (int(left[i]), (words[1], words[2], int(after[i]))) for i in np.flatnonzero(attacker.knows(after))
+            ]
+            grown += [
+                (int(left[i]), (int(before[i]), words[0], words[1])) for i in np.flatnonzero(attacker.knows(before))
+            ]
         fresh = [words for shingle, words in grown if shingle not in found]
         found |= {shingle: words for shingle, words in grown if shingle not in found}
     return found
@@ -224,7 +230,8 @@ def vocabulary(texts: Sequence[str], n: int, labeler: Labeler) -> Hashes:
     """Hashes of all words of texts and of invented ones, n if there are fewer, sorted."""
     blocks = (texts[i : i + BLOCK] for i in range(0, len(texts), BLOCK))
     said = np.unique(np.concatenate([np.unique(words_of(block, labeler).hashes) for block in blocks]))
-    return np.union1d(said, np.unique(words_of(invented_words(max(n - len(said), 1)), labeler).hashes))
+    invented = np.unique(words_of(invented_words(2 * max(n - len(said), 1)), labeler).hashes)
+    return np.union1d(said, np.setdiff1d(invented, said)[: max(n - len(said), 0)])
 
 
 def pairs_of(words: Words) -> Hashes:
@@ -313,7 +320,7 @@ def attacked(name: str, case: Case, control: Case, attacker: Attacker) -> list[f
         share(told_other, case.slots),
         share(near, case.slots),
         share(near_other, case.slots),
-        share(invert_vectors(case.whole, attacker), case.slots),
+        share(invert_vectors(case.whole, attacker), case.whole_slots),
     ]
     print(f"{name:32}{len(shingles):9,}" + formatted(figures), flush=True)
     return [len(shingles), *figures]
