@@ -134,7 +134,7 @@ def add_templates(
 ) -> None:
     """Add the template of a new campaign, from prompts that were made with it.
 
-    What the prompts share is told from what varies in them. Hashes are kept of runs of three words that at least 5
+    What the prompts share is told from what varies in them. Hashes are kept of runs of three words that at least 3
     prompts of two accounts share, and mean embeddings of the same words; neither the prompts nor the wording is stored.
     The wording is shown for you to confirm; a signature that matches 1 % of ordinary prompts or more is refused.
 

@@ -18,6 +18,7 @@ from classifier.bundle import data_dir, default_bundle_dir, identify
 from classifier.errors import InputError
 from classifier.exchange import SharedSignature, open_exchange, pack
 from classifier.pipeline import Pipeline
+from classifier.shingles import shingle_hashes
 from classifier.signatures import NAME, Facts
 from classifier.signing import Family
 from classifier.templates import FACTS_FILE, SHINGLES_FILE, VECTORS_FILE
@@ -99,6 +100,20 @@ def test_signatures_without_vectors_can_be_passed_on(tmp_path: Path) -> None:
     bare = [replace(one, signature=one.signature.without_vectors()) for one in shared("forge")]
     (tmp_path / "bare").write_bytes(pack(bare, ENCODER))
     assert len(open_exchange(tmp_path / "bare").shared[0].signature.vectors) == 0
+
+
+def test_shingles_are_hashed_as_documented() -> None:
+    def word(letters: str) -> int:
+        value = 0
+        for byte in letters.encode():
+            value = (value * 0x9E3779B97F4A7C15 + byte + 1) % 2**64
+        return (value ^ value >> 29) * 0xBF58476D1CE4E5B9 % 2**64
+
+    base, (first, second, third) = 0x94D049BB133111EB, map(word, ("größe", "of", "umbrellas"))
+    labeler = pipeline().labeler
+    tokens = labeler.encoder.tokenizer.encode([normalise_text("GRÖẞE (of 12 Umbrellas)")])
+    found = shingle_hashes(labeler.templates.shingler.words(tokens))
+    assert found.tolist() == [((first * base + second) * base + third) % 2**64]
 
 
 # --- what is refused --------------------------------------------------------------------------------------------------
