@@ -198,7 +198,7 @@ def test_one_account_is_refused() -> None:
 def test_nothing_in_common_is_refused() -> None:
     assert refused([*ASKS]) == (
         "The 12 samples of 4 accounts have nothing in common: expected a wording of 4 runs of three words that "
-        "at least 5 prompts of two accounts have, found none that two accounts share; give samples of one campaign."
+        "at least 3 prompts of two accounts have, found none that two accounts share; give samples of one campaign."
     )
     few = [*fill(QUILL, 4, seed=1), *ASKS]
     assert "found the commonest run in 4" in refused(few)
