@@ -200,8 +200,8 @@ def test_nothing_in_common_is_refused() -> None:
         "The 12 samples of 4 accounts have nothing in common: expected a wording of 4 runs of three words that "
         "at least 3 prompts of two accounts have, found none that two accounts share; give samples of one campaign."
     )
-    few = [*fill(QUILL, 4, seed=1), *ASKS]
-    assert "found the commonest run in 4" in refused(few)
+    few = [*fill(QUILL, 2, seed=1), *ASKS]
+    assert "found the commonest run in 2" in refused(few)
 
 
 def test_what_ordinary_accounts_say_too_is_refused() -> None:

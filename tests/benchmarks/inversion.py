@@ -280,14 +280,9 @@ def main() -> None:
     spoken, embedded = embedded_words(public[::12], encoder, shingler)
     pairs = pairs_of(words_of(public[::6], labeler))
     attacker = Attacker(dictionary, cells_of(dictionary), pairs, spoken, embedded)
-    print(
-        f"a dictionary of {len(dictionary):,} words, {len(spoken):,} of them embedded; {SAMPLES} samples a signature\n"
-    )
-    print(
-        f"{'':24}{'shingles':>9}{'read':>7}{'scaffold':>10}{'slot runs':>11}   slot words read: shingles   control   ",
-        end="",
-    )
-    print("vectors   control   whole mean (never made)")
+    print(f"a dictionary of {len(dictionary):,} words, {len(spoken):,} of them embedded, {SAMPLES} samples a signature")
+    print("of the signature: shingles, read; of the scaffold's words: read; of the slots: runs kept, words read from")
+    print("shingles, control, words guessed from vectors, control, from the vector of one whole sample (never made)\n")
     sizes = rows["family"].value_counts()
     names = sorted(sizes.index[sizes >= 400])
     lines = list[list[float]]()
