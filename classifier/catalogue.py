@@ -160,7 +160,7 @@ def check_encoder(known: Catalogue, encoder: str) -> None:
 
 
 def _without_vectors(entry: Entry) -> Entry:
-    return replace(entry, signature=replace(entry.signature, vectors=entry.signature.vectors[:0]))
+    return replace(entry, signature=entry.signature.without_vectors())
 
 
 def _newest(folder: Path, onto: str | None) -> Catalogue | None:

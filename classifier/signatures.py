@@ -1,7 +1,24 @@
 """Signatures: what is kept of a known template, and how it is stored. No prompt text.
 
-Between shingles and templates: **signatures** are what the index is built of, whether they come from the bundle or from
-a local catalogue, and both store them as the same tensors.
+Between shingles and templates: **signatures** are what the index is built of, whether they come from the bundle, from
+a local catalogue, or from another laboratory's exchange file, and all three store them as the same facts and tensors.
+
+The format of a signature, version 1 (a carrier states it as its own `format_version`, with `shingle_words`):
+
+facts       `Facts`: names of at most 64 of a-z 0-9 _ . -, numbers, and members of closed lists. Never a sentence.
+shingles    u64, distinct, in typical order: hashes of three words in a row of the text in normal form
+            (`text.normalise_text`). A word is a run of letters (in scripts without spaces a token of the tokenizer that
+            made it, so those shingles match beside the same tokenizer only; digits, punctuation and markup part words
+            and are not hashed). Modulo 2^64, for the UTF-8 bytes b of a word and the words w of a shingle:
+                h = 0; for b: h = h * 0x9E3779B97F4A7C15 + b + 1;  word = (h ^ h >> 29) * 0xBF58476D1CE4E5B9
+                shingle = (w1 * 0x94D049BB133111EB + w2) * 0x94D049BB133111EB + w3
+vectors     f32 [0 to 2, d] of unit length, of the encoder that the carrier names by its digest: mean embedding of the
+            first, and of the last, window of 128 tokens of the samples. In a catalogue or exchange file the samples are
+            reduced to the words of the shingles before.
+
+What it tells: the hashes are not salted, or laboratories could not compare them, and whoever has a dictionary reads
+them back word by word. So hold the scaffold of a signature for readable. What slots held is in none of it: a shingle is
+kept only if several samples of at least two accounts have it.
 """
 
 from __future__ import annotations
@@ -9,7 +26,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -54,6 +71,10 @@ class Signature:
     facts: Facts
     shingles: NDArray[np.uint64]
     vectors: NDArray[np.float32]
+
+    def without_vectors(self) -> Signature:
+        """The same, matched by its shingles alone."""
+        return replace(self, vectors=self.vectors[:0])
 
 
 def tensors_of(signatures: Sequence[Signature], dimensions: int) -> dict[str, NDArray[Any]]:

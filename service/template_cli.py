@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from classifier.errors import UsageError
+from service.adding import (
+    LOCAL,
+    AddTo,
+    Against,
+    DryRun,
+    Note,
+    Yes,
+    add_confirmed,
+    check_note,
+    check_terminal,
+    now,
+    pipeline_to_add_to,
+    said_now,
+)
 from service.options import AsJson, BundleDir, CatalogueDir, load_pipeline
 
 if TYPE_CHECKING:
-    from classifier.catalogue import Catalogue
+    from classifier.catalogue import Entry
     from classifier.pipeline import Pipeline
     from classifier.signing import Family
     from service.prompts import Prompts
@@ -24,8 +37,6 @@ templates_app = typer.Typer(
     rich_markup_mode=None,
     help="Known templates: those of the bundle, and your own in a catalogue over them.",
 )
-Yes = Annotated[bool, typer.Option("--yes", help="Do it without asking.")]
-_LOCAL = Path("catalogue")
 
 
 @templates_app.command("list")
@@ -137,28 +148,16 @@ def add_templates(
             "application's; what is fixed in its prompts is excused.",
         ),
     ] = "public",
-    against: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="FILE",
-            help="Traffic known to be ordinary, which it must not match, besides the sample that is shipped; held in "
-            "memory; may be repeated.",
-        ),
-    ] = None,
-    note: Annotated[str, typer.Option(metavar="TEXT", help="Who adds it and why; kept as you write it.")] = "",
+    against: Against = None,
+    note: Note = "",
     bundle: BundleDir = None,
-    catalogue: Annotated[
-        Path,
-        typer.Option(
-            "--catalogue", metavar="DIR", readable=False, help="Catalogue to add to; made if it is not there."
-        ),
-    ] = _LOCAL,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be added, and stop.")] = False,
+    catalogue: AddTo = LOCAL,
+    dry_run: DryRun = False,
     yes: Yes = False,
 ) -> None:
     """Add the template of a new campaign, from prompts that were made with it.
 
-    What the prompts share is told from what varies in them. Hashes are kept of runs of three words that at least 5
+    What the prompts share is told from what varies in them. Hashes are kept of runs of three words that at least 3
     prompts of two accounts share, and mean embeddings of the same words; neither the prompts nor the wording is stored.
     The wording is shown for you to confirm; a signature that matches 1 % of ordinary prompts or more is refused.
 
@@ -171,18 +170,13 @@ def add_templates(
     from service.proposals import MOST_SAMPLES, propose
 
     wanted = _family(family, technique, capability, tier)
-    _check_note(note)
-    _check_terminal(dry_run or yes)
-    pipeline = _pipeline_to_add_to(bundle, catalogue)
+    check_note(note)
+    check_terminal(dry_run or yes)
+    pipeline = pipeline_to_add_to(bundle, catalogue)
     samples, ordinary = read_samples(source, MOST_SAMPLES), read_ordinary(against if against is not None else [])
     proposals = propose(samples, wanted, ordinary, pipeline.labeler)
     _print_proposals(proposals, samples)
-    if dry_run:
-        typer.echo("Nothing was added (--dry-run).")
-    elif yes or typer.confirm(f"Add to {catalogue}?"):
-        _add(catalogue, proposals, note, pipeline)
-    else:
-        typer.echo("Nothing was added.")
+    add_confirmed(catalogue, [_entry(proposal, note) for proposal in proposals], pipeline, dry_run, yes)
 
 
 @templates_app.command("remove")
@@ -190,18 +184,18 @@ def remove_template(
     id: Annotated[str, typer.Argument(metavar="ID", help="Id of a signature of yours, as `list` prints it.")],
     catalogue: Annotated[
         Path, typer.Option("--catalogue", metavar="DIR", readable=False, help="Catalogue to remove it from.")
-    ] = _LOCAL,
+    ] = LOCAL,
     yes: Yes = False,
 ) -> None:
     """Remove a signature of your own. Earlier versions of the catalogue keep it, for the runs begun with them."""
     from classifier.catalogue import open_catalogue, remove_entry
 
-    _check_terminal(yes)
+    check_terminal(yes)
     newest = open_catalogue(catalogue)
     if id not in {entry.signature.facts.id for entry in newest.entries}:
         raise UsageError(f"{id}: is no signature of catalogue {catalogue}; `templates list` shows those there are.")
     if yes or typer.confirm(f"Remove {id} from {catalogue}?"):
-        typer.echo(_now(remove_entry(catalogue, id, newest.id)))
+        typer.echo(said_now(remove_entry(catalogue, id, newest.id)))
     else:
         typer.echo("Nothing was removed.")
 
@@ -228,32 +222,6 @@ def _family(name: str, technique: str | None, capability: str | None, tier: str)
     return Family(name, technique, capability, Tier(tier))
 
 
-def _check_note(note: str) -> None:
-    try:
-        note.encode()
-    except UnicodeEncodeError as error:
-        raise UsageError("--note is not valid UTF-8: write it in the encoding of your terminal.") from error
-
-
-def _check_terminal(settled: bool) -> None:
-    """Before any work: whether there is somebody to ask, unless the answer is settled."""
-    on_terminal = sys.stdin is not None and not sys.stdin.closed and sys.stdin.isatty()
-    if not (settled or on_terminal):
-        raise UsageError("There is no terminal to confirm on: give --yes to do it without asking.")
-
-
-def _pipeline_to_add_to(bundle: Path | None, folder: Path) -> Pipeline:
-    """Bundle and catalogue, found fit to be added to before any work is done."""
-    from classifier.catalogue import check_encoder
-    from classifier.catalogue_folder import INDEX, check_room
-
-    check_room(folder)
-    pipeline = load_pipeline(bundle, folder if (folder / INDEX).exists() else None, quiet=True)
-    if pipeline.catalogue is not None:
-        check_encoder(pipeline.catalogue, pipeline.encoder_digest)
-    return pipeline
-
-
 def _print_proposals(proposals: list[Proposal], samples: Prompts) -> None:
     from service.template_words import proposal_lines
 
@@ -263,22 +231,10 @@ def _print_proposals(proposals: list[Proposal], samples: Prompts) -> None:
         typer.echo("\n".join(proposal_lines(proposal, len(samples))))
 
 
-def _add(folder: Path, proposals: list[Proposal], note: str, pipeline: Pipeline) -> None:
-    from datetime import UTC, datetime
+def _entry(proposal: Proposal, note: str) -> Entry:
+    from classifier.catalogue import Entry, Origin
 
-    from classifier.catalogue import Entry, Origin, add_entries
-
-    since = datetime.now(UTC).isoformat(timespec="seconds")
-    entries = [Entry(p.signature, Origin(since, note, p.n_samples, p.n_accounts)) for p in proposals]
-    onto = pipeline.catalogue.id if pipeline.catalogue is not None else None
-    written = add_entries(folder, entries, pipeline.encoder_digest, onto)
-    typer.echo(f"{_now(written)}, {len(entries)} of them new; use it with --catalogue {folder}")
-
-
-def _now(written: Catalogue) -> str:
-    from service.report_words import counted
-
-    return f"{written.path}: now catalogue {written.id} with {counted(len(written.entries), 'signature')}"
+    return Entry(proposal.signature, Origin(now(), note, proposal.n_samples, proposal.n_accounts))
 
 
 def _echo_json(pipeline: Pipeline, **content: object) -> None:

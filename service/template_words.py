@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from classifier.catalogue import Origin
 from classifier.signatures import Facts, Signature
 from classifier.types import Tier
+from service.admission import InOrdinary
+from service.exchanges import Joining
 from service.proposals import Proposal
 from service.report_words import counted, percent, title_of, visible
 from service.template_checks import Collision, Unfound
@@ -87,13 +89,20 @@ def proposal_lines(proposal: Proposal, n_samples: int) -> Iterator[str]:
     yield _row("samples", f"{proposal.n_samples:,} of {n_samples:,}, of {counted(proposal.n_accounts, 'account')}")
     known = f"; most others match {proposal.known_as}" if proposal.known_as is not None else ""
     yield _row("found afterwards", f"{percent(proposal.found)} of these samples{known}")
-    ordinary = proposal.ordinary
-    looked_at = f"{counted(ordinary.n_prompts, 'prompt')} of {counted(ordinary.n_accounts, 'account')}"
-    yield _row("ordinary traffic", f"{percent(ordinary.share)} of {looked_at} match it")
-    yield _row("worst account", f"{percent(ordinary.worst)} of its prompts match it")
+    yield from _ordinary_rows(proposal.ordinary)
     yield from textwrap.wrap(
         proposal.skeleton, _WIDTH, initial_indent="  wording             ", subsequent_indent=" " * 22
     )
+
+
+def joining_lines(joining: Joining) -> Iterator[str]:
+    """What an analyst confirms a signature of another laboratory by."""
+    shared = joining.shared
+    yield f"signature {shared.signature.facts.id}"
+    yield from _facts_lines(shared.signature)
+    yield _row("vectors", f"{len(shared.signature.vectors):,}")
+    yield _row("made from", f"{counted(shared.n_samples, 'sample')} of {counted(shared.n_accounts, 'account')}")
+    yield from _ordinary_rows(joining.ordinary)
 
 
 @dataclass(frozen=True)
@@ -166,6 +175,12 @@ def ordinary_lines(signatures: Sequence[Signature], counts: NDArray[np.int64], n
         if signature.facts.tier is not Tier.BENIGN
     )
     yield f"  {percent(extraction / max(n, 1))} match an extraction signature."
+
+
+def _ordinary_rows(ordinary: InOrdinary) -> Iterator[str]:
+    looked_at = f"{counted(ordinary.n_prompts, 'prompt')} of {counted(ordinary.n_accounts, 'account')}"
+    yield _row("ordinary traffic", f"{percent(ordinary.share)} of {looked_at} match it")
+    yield _row("worst account", f"{percent(ordinary.worst)} of its prompts match it")
 
 
 def _facts_lines(signature: Signature) -> Iterator[str]:

@@ -40,7 +40,7 @@ COMMANDS = {
     ("bundle",): ["show", "verify"],
     ("bundle", "show"): ["DIR", "--json"],
     ("bundle", "verify"): ["DIR", "--json"],
-    ("templates",): ["list", "show", "check", "add", "remove"],
+    ("templates",): ["list", "show", "check", "add", "remove", "export", "import"],
     ("templates", "list"): ["--bundle", "--catalogue", "--json"],
     ("templates", "show"): ["ID", "--bundle", "--catalogue", "--json"],
     ("templates", "check"): ["--bundle", "--catalogue", "--against", "--json"],
@@ -58,6 +58,8 @@ COMMANDS = {
         "--yes",
     ],
     ("templates", "remove"): ["ID", "--catalogue", "--yes"],
+    ("templates", "export"): ["ID", "--catalogue", "--out"],
+    ("templates", "import"): ["FILE", "ID", "--against", "--note", "--bundle", "--catalogue", "--dry-run", "--yes"],
     ("train",): ["--data", "--out", "--encoder", "--seed"],
     ("evaluate",): ["--data", "--out", "--groups", "--first", "--encoder", "--seed"],
 }

@@ -21,8 +21,9 @@ from classifier.signing import Family, _constant_text, _in_turns
 from classifier.templates import TemplateIndex
 from classifier.text import normalise_text
 from classifier.types import Tier
+from service.admission import MOST_ORDINARY, InOrdinary
 from service.prompts import Prompts, joined_prompts, read_ordinary, read_prompts, sample_ordinary
-from service.proposals import MOST_ORDINARY, InOrdinary, Proposal, propose
+from service.proposals import Proposal, propose
 from service.template_checks import collisions, excused, match_counts
 from service.template_words import proposal_lines
 from tests.forgeries import ASKS, BELLOWS, QUILL, SLOT_WORDS, fill
@@ -197,10 +198,10 @@ def test_one_account_is_refused() -> None:
 def test_nothing_in_common_is_refused() -> None:
     assert refused([*ASKS]) == (
         "The 12 samples of 4 accounts have nothing in common: expected a wording of 4 runs of three words that "
-        "at least 5 prompts of two accounts have, found none that two accounts share; give samples of one campaign."
+        "at least 3 prompts of two accounts have, found none that two accounts share; give samples of one campaign."
     )
-    few = [*fill(QUILL, 4, seed=1), *ASKS]
-    assert "found the commonest run in 4" in refused(few)
+    few = [*fill(QUILL, 2, seed=1), *ASKS]
+    assert "found the commonest run in 2" in refused(few)
 
 
 def test_what_ordinary_accounts_say_too_is_refused() -> None:
