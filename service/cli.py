@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from classifier.errors import InputError, UsageError
+from service.discovery_cli import discovery_app
 from service.exits import run_app
 from service.options import AsJson, BundleDir, CatalogueDir, Data, Out, Quiet, Seed, bundle_dir, load_pipeline
 from service.progress import show_progress
@@ -39,6 +40,7 @@ bundle_app = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, help="Look into a bundle: everything learned, as files in one folder."
 )
 app.add_typer(bundle_app, name="bundle")
+templates_app.add_typer(discovery_app)
 app.add_typer(templates_app, name="templates")
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -24,7 +26,33 @@ templates_app = typer.Typer(
     help="Known templates: those of the bundle, and your own in a catalogue over them.",
 )
 Yes = Annotated[bool, typer.Option("--yes", help="Do it without asking.")]
-_LOCAL = Path("catalogue")
+FamilyName = Annotated[str, typer.Option("--family", metavar="NAME", help="What to call it in every output.")]
+Technique = Annotated[
+    str | None, typer.Option(metavar="NAME", help="How it extracts, such as rubric_grading.", show_default="none")
+]
+Capability = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="What it extracts: coding, agentic_reasoning, long_horizon_planning or other.",
+        show_default="what each payload asks for",
+    ),
+]
+Ordinary = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="FILE",
+        help="Traffic known to be ordinary, which it must not match, besides the sample that is shipped; held in "
+        "memory; may be repeated.",
+    ),
+]
+Note = Annotated[str, typer.Option(metavar="TEXT", help="Who adds it and why; kept as you write it.")]
+Onto = Annotated[
+    Path,
+    typer.Option("--catalogue", metavar="DIR", readable=False, help="Catalogue to add to; made if it is not there."),
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be added, and stop.")]
+LOCAL = Path("catalogue")
 
 
 @templates_app.command("list")
@@ -35,7 +63,7 @@ def list_templates(bundle: BundleDir = None, catalogue: CatalogueDir = None, as_
     pipeline = load_pipeline(bundle, catalogue)
     listed = template_words.listed_of(pipeline)
     if as_json:
-        _echo_json(pipeline, templates=[template_words.as_json(one) for one in listed])
+        echo_json(pipeline, templates=[template_words.as_json(one) for one in listed])
     else:
         typer.echo("\n".join(template_words.list_lines(listed)))
 
@@ -55,7 +83,7 @@ def show_template(
     if not found:
         raise UsageError(f"{id}: no signature has this id; `probewatch templates list` shows those there are.")
     if as_json:
-        _echo_json(pipeline, template=template_words.as_json(found[0]))
+        echo_json(pipeline, template=template_words.as_json(found[0]))
     else:
         typer.echo("\n".join(template_words.show_lines(found[0])))
 
@@ -94,18 +122,9 @@ def add_templates(
     source: Annotated[
         str, typer.Option("--from", metavar="FILE", help="5 to 500 prompts of one campaign, as `label` reads them.")
     ],
-    family: Annotated[str, typer.Option("--family", metavar="NAME", help="What to call it in every output.")],
-    technique: Annotated[
-        str | None, typer.Option(metavar="NAME", help="How it extracts, such as rubric_grading.", show_default="none")
-    ] = None,
-    capability: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="What it extracts: coding, agentic_reasoning, long_horizon_planning or other.",
-            show_default="what each payload asks for",
-        ),
-    ] = None,
+    family: FamilyName,
+    technique: Technique = None,
+    capability: Capability = None,
     tier: Annotated[
         str,
         typer.Option(
@@ -114,23 +133,11 @@ def add_templates(
             "application's; what is fixed in its prompts is excused.",
         ),
     ] = "public",
-    against: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="FILE",
-            help="Traffic known to be ordinary, which it must not match, besides the sample that is shipped; held in "
-            "memory; may be repeated.",
-        ),
-    ] = None,
-    note: Annotated[str, typer.Option(metavar="TEXT", help="Who adds it and why; kept as you write it.")] = "",
+    against: Ordinary = None,
+    note: Note = "",
     bundle: BundleDir = None,
-    catalogue: Annotated[
-        Path,
-        typer.Option(
-            "--catalogue", metavar="DIR", readable=False, help="Catalogue to add to; made if it is not there."
-        ),
-    ] = _LOCAL,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be added, and stop.")] = False,
+    catalogue: Onto = LOCAL,
+    dry_run: DryRun = False,
     yes: Yes = False,
 ) -> None:
     """Add the template of a new campaign, from prompts that were made with it.
@@ -144,20 +151,43 @@ def add_templates(
     \b
     probewatch templates add --from samples.jsonl --family night_mill --dry-run
     """
-    from service.prompts import read_ordinary, read_samples
-    from service.proposals import MOST_SAMPLES, propose
+    from service.prompts import read_samples
+    from service.proposals import MOST_SAMPLES
 
-    wanted = _family(family, technique, capability, tier)
-    _check_note(note)
-    _check_terminal(dry_run or yes)
-    pipeline = _pipeline_to_add_to(bundle, catalogue)
-    samples, ordinary = read_samples(source, MOST_SAMPLES), read_ordinary(against if against is not None else [])
+    wanted = family_of(family, technique, capability, tier)
+    target = Target(bundle, catalogue, note, dry_run, yes)
+    add_samples(lambda pipeline: read_samples(source, MOST_SAMPLES), wanted, against, target)
+
+
+@dataclass(frozen=True)
+class Target:
+    """What signatures are added to, and how: options of `add`, `approve` and `benign`."""
+
+    bundle: Path | None
+    catalogue: Path
+    note: str
+    dry_run: bool
+    yes: bool
+
+
+def add_samples(
+    samples_of: Callable[[Pipeline], Prompts], wanted: Family, against: list[str] | None, target: Target
+) -> None:
+    """Propose signatures of samples, show them, and add them once confirmed. `samples_of`: called after all that is
+    cheap to check was checked."""
+    from service.prompts import read_ordinary
+    from service.proposals import propose
+
+    _check_note(target.note)
+    _check_terminal(target.dry_run or target.yes)
+    pipeline = _pipeline_to_add_to(target.bundle, target.catalogue)
+    samples, ordinary = samples_of(pipeline), read_ordinary(against if against is not None else [])
     proposals = propose(samples, wanted, ordinary, pipeline.labeler)
     _print_proposals(proposals, samples)
-    if dry_run:
+    if target.dry_run:
         typer.echo("Nothing was added (--dry-run).")
-    elif yes or typer.confirm(f"Add to {catalogue}?"):
-        _add(catalogue, proposals, note, pipeline)
+    elif target.yes or typer.confirm(f"Add to {target.catalogue}?"):
+        _add(target.catalogue, proposals, target.note, pipeline)
     else:
         typer.echo("Nothing was added.")
 
@@ -167,7 +197,7 @@ def remove_template(
     id: Annotated[str, typer.Argument(metavar="ID", help="Id of a signature of yours, as `list` prints it.")],
     catalogue: Annotated[
         Path, typer.Option("--catalogue", metavar="DIR", readable=False, help="Catalogue to remove it from.")
-    ] = _LOCAL,
+    ] = LOCAL,
     yes: Yes = False,
 ) -> None:
     """Remove a signature of your own. Earlier versions of the catalogue keep it, for the runs begun with them."""
@@ -183,7 +213,8 @@ def remove_template(
         typer.echo("Nothing was removed.")
 
 
-def _family(name: str, technique: str | None, capability: str | None, tier: str) -> Family:
+def family_of(name: str, technique: str | None, capability: str | None, tier: str) -> Family:
+    """What signatures are to be called and to say. Raises UsageError for what cannot be."""
     from classifier.catalogue import NO_EXCLUSIVE
     from classifier.signatures import NAME
     from classifier.signing import Family
@@ -258,7 +289,8 @@ def _now(written: Catalogue) -> str:
     return f"{written.path}: now catalogue {written.id} with {counted(len(written.entries), 'signature')}"
 
 
-def _echo_json(pipeline: Pipeline, **content: object) -> None:
+def echo_json(pipeline: Pipeline, **content: object) -> None:
+    """Print a document, and what it was made with."""
     import json
 
     ids = {"bundle_id": pipeline.bundle_id, "catalogue_id": pipeline.catalogue_id}

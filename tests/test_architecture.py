@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("classifier", "training", "service")
 
 ORDER = (
-    "types", "errors", "text", "encoder", "lexicon", "shingles", "induction", "signatures", "templates", "signing",
+    "types", "errors", "text", "encoder", "lexicon", "shingles", "induction", "discovery", "signatures", "templates", "signing",
     "heads", "transformer", "labeler", "eprocess", "evidence", "verdicts", "families", "campaigns",
     "bundle", "catalogue_folder", "catalogue", "pipeline",
 )  # fmt: skip

@@ -1,0 +1,318 @@
+"""From a labelled run to wordings that many of its accounts share and no signature explains.
+
+    run (labels), its inputs again -> **discovery** -> findings -> proposals
+
+Labels say which prompts nothing explains; of those, PROMPTS_PER_ACCOUNT distinct ones of each account are read again.
+The inputs stream by twice, first for shingles, then for the texts of what is listed; memory is bounded by accounts x
+PROMPTS_PER_ACCOUNT rows of labels, MOST_SIGHTINGS shingles and the texts that are listed. Nothing is written.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from hashlib import blake2b
+from pathlib import Path
+from typing import NamedTuple
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from classifier.discovery import Context, Facets, Shared, Sightings, facets_of, find_shared, ranked
+from classifier.errors import BundleError, InputError
+from classifier.evidence import microseconds
+from classifier.induction import SHARED_BY, Sampled, by_two_accounts
+from classifier.labeler import Labeler
+from classifier.pipeline import Pipeline
+from classifier.text import normalise_text, scored_text
+from service.database import MEMORY_LIMIT, parquet_source, query
+from service.finished import input_files
+from service.inputs import InputFile
+from service.prompts import Prompts, sample_ordinary
+from service.records import Part, read_parts
+from service.run import LABELS, RunFolder
+from service.skeleton import skeleton_of
+from service.template_checks import best_matches
+
+PROMPTS_PER_ACCOUNT = 32
+"""Distinct prompts of an account that are looked at: half drawn at random (by their keyed hash), half those likeliest
+to extract."""
+MOST_SIGHTINGS = 1 << 24
+"""Shingles held in memory, 16 bytes each. Above it, half of all shingles are left out, by their hash: every second
+time 200,000 prompts of 500 bytes are looked at. A template keeps its share."""
+MOST_LISTED = 50
+"""Findings that are read again."""
+LISTED_PROMPTS = 64
+"""Prompts of a finding that show its wording."""
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_SPREAD = np.uint64(0x9E3779B97F4A7C15)  # golden ratio: spreads hashes before the lowest are kept
+
+_UNEXPLAINED_SQL = """
+WITH texts AS (
+    SELECT account_id, unit, arg_min(event_id, (timestamp, event_id)) AS event_id,
+           arg_min(filename, (timestamp, event_id)) AS file, min(timestamp) AS first_seen, max(timestamp) AS last_seen,
+           max(p_extraction) AS p_extraction, bool_or(benign_app IS NOT NULL) AS in_application
+    FROM {source} WHERE template_id IS NULL AND (benign_app IS NULL OR p_extraction > 0)
+    GROUP BY account_id, unit
+)
+SELECT * FROM texts
+QUALIFY row_number() OVER (PARTITION BY account_id ORDER BY unit) <= {half}
+     OR row_number() OVER (PARTITION BY account_id ORDER BY p_extraction DESC, unit) <= {half}
+ORDER BY file, event_id
+"""
+"""DuckDB. A prompt that an application's signature explains in full has a p_extraction of 0."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A wording that accounts share.
+
+    Attributes:
+        id: the same whenever the run is asked, whatever signatures were added since.
+        rank: 1 is the most suspicious.
+        first_seen, last_seen: of the prompts looked at.
+        n_shingles: runs of three words that are constant.
+        wording: the constant part of a prompt, slots as …, of what prompts of two accounts say. For the analyst's eyes.
+        rows: of the prompts looked at, those that have it.
+    """
+
+    id: str
+    rank: int
+    facets: Facets
+    first_seen: datetime
+    last_seen: datetime
+    n_shingles: int
+    wording: str
+    rows: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Found:
+    """What was looked at, and found. `n_known`: wordings left out because a signature added since explains them."""
+
+    n_accounts: int
+    n_prompts: int
+    n_known: int
+    findings: list[Finding]
+
+
+class _Candidate(NamedTuple):
+    id: str
+    shared: Shared
+    facets: Facets
+
+
+class Discovery:
+    """The unexplained prompts of a run, and what they share. Made in two passes: `find_shared` in the first."""
+
+    def __init__(self, run: RunFolder, pipeline: Pipeline, paths: Sequence[str]) -> None:
+        """Raises BundleError for a run of another bundle; InputError if inputs are gone or have changed."""
+        if run.settings.bundle_id != pipeline.bundle_id:
+            raise BundleError(
+                f"{run.path}: was labelled with bundle {run.settings.bundle_id}, this is {pipeline.bundle_id}; give "
+                "the bundle it was labelled with as --bundle, or label again."
+            )
+        self._run, self._labeler = run, pipeline.labeler
+        self._files = input_files(run, paths)
+        self._rows = _unexplained(run)
+        names, account = np.unique(self._rows["account_id"].to_numpy(), return_inverse=True)
+        self.n_accounts = len(names)
+        first, last = (microseconds(self._rows[name]) for name in ("first_seen", "last_seen"))
+        p_extraction = self._rows["p_extraction"].to_numpy()
+        self._context = Context(account, self._rows["unit"].to_numpy(), p_extraction, np.stack([first, last], axis=1))
+        self.wordings, self.facets = self._look()
+        order = ranked(self.wordings, [facets.strength for facets in self.facets])
+        self._candidates = [_Candidate(_id_of(self.wordings[i]), self.wordings[i], self.facets[i]) for i in order]
+
+    def listed(self, top: int) -> Found:
+        """The most suspicious wordings that the present signatures do not explain."""
+        candidates = self._candidates[:MOST_LISTED]
+        chosen = [self._in_turns(candidate.shared.prompts)[:LISTED_PROMPTS] for candidate in candidates]
+        texts = self._texts(np.unique(np.concatenate([np.empty(0, np.int64), *chosen])))
+        findings, n_known = list[Finding](), 0
+        for candidate, rows in zip(candidates, chosen, strict=True):
+            prompts = self._prompts(rows, texts)
+            if self._is_known(candidate.shared, prompts):
+                n_known += 1
+            elif len(findings) < top:
+                findings.append(self._described(candidate, len(findings) + 1, prompts))
+        return Found(self.n_accounts, len(self._rows), n_known, findings)
+
+    def samples(self, id: str, most: int) -> Prompts | None:
+        """Up to so many prompts of a finding, accounts in turn; None if there is no such finding."""
+        for candidate in self._candidates:
+            if candidate.id == id:
+                rows = self._in_turns(candidate.shared.prompts)[:most]
+                return self._prompts(rows, self._texts(rows)).distinct()
+        return None
+
+    def event_ids(self, rows: NDArray[np.int64]) -> list[str]:
+        """Of prompts looked at."""
+        return list(self._rows["event_id"].take(pa.array(rows)).to_pylist())
+
+    def _look(self) -> tuple[list[Shared], list[Facets]]:
+        sightings = _Collector(self._labeler)
+        in_application = self._rows["in_application"].to_numpy()
+        for rows, texts in self._read(np.arange(len(self._rows))):
+            sightings.add(rows, [normalise_text(text) for text in texts], in_application[rows])
+        seen = sightings.seen(self._context.account)
+        found = find_shared(seen)
+        return found, [facets_of(shared, self._context, sightings.kept) for shared in found]
+
+    def _read(self, rows: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.int64], list[str]]]:
+        """(rows, scored texts) of some rows, part by part."""
+        part_of = np.array([Path(name).stem for name in self._rows["file"].to_pylist()], object)[rows]
+        ids = self._rows["event_id"].combine_chunks()
+        by_part = {part: rows[part_of == part] for part in np.unique(part_of)}
+        for file in self._files:
+            wanted = {part for part in by_part if part.startswith(file.digest[:16])}
+            for part in _parts(file, self._run, wanted):
+                chosen = by_part[part.part_id]
+                places = pc.index_in(ids.take(pa.array(chosen)), part.events["event_id"])
+                events = part.events.take(places)
+                sent = zip(events["system"].to_pylist(), events["prompt"].to_pylist(), strict=True)
+                yield chosen, [scored_text(system, prompt) for system, prompt in sent]
+
+    def _texts(self, rows: NDArray[np.int64]) -> dict[int, str]:
+        return {row: text for part, texts in self._read(rows) for row, text in zip(part.tolist(), texts, strict=True)}
+
+    def _prompts(self, rows: NDArray[np.int64], texts: dict[int, str]) -> Prompts:
+        chosen = [texts[row] for row in rows.tolist()]
+        accounts = self._rows["account_id"].take(pa.array(rows)).to_pylist()
+        return Prompts(chosen, [normalise_text(text) for text in chosen], accounts)
+
+    def _in_turns(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The first of each account, then the second of each ..."""
+        rows = rows[np.argsort(self._context.account[rows], kind="stable")]
+        sent_by = self._context.account[rows]
+        turn = np.arange(len(rows)) - np.searchsorted(sent_by, sent_by)
+        return rows[np.lexsort((sent_by, turn))]
+
+    def _is_known(self, shared: Shared, prompts: Prompts) -> bool:
+        """Whether most of the wording is in signatures that its prompts match: one was added since the run was
+        labelled."""
+        index = self._labeler.templates
+        best = np.unique(best_matches(index, prompts.normalised, self._labeler.encoder))
+        known = [index.signatures[i].shingles for i in best[best >= 0].tolist()]
+        return bool(np.isin(shared.shingles, np.concatenate([np.empty(0, np.uint64), *known])).mean() > 1 / 2)
+
+    def _described(self, candidate: _Candidate, rank: int, prompts: Prompts) -> Finding:
+        rows = candidate.shared.prompts
+        constant = _constant(prompts, self._labeler)
+        us = self._context.us[rows]
+        return Finding(
+            id=candidate.id,
+            rank=rank,
+            facets=candidate.facets,
+            first_seen=_EPOCH + timedelta(microseconds=int(us.min())),
+            last_seen=_EPOCH + timedelta(microseconds=int(us.max())),
+            n_shingles=len(constant),
+            wording=skeleton_of(constant, prompts.texts, self._labeler),
+            rows=rows,
+        )
+
+
+class _Collector:
+    """Shingles of prompts, at most MOST_SIGHTINGS: above that, those whose spread hash is low. `kept`: the share."""
+
+    def __init__(self, labeler: Labeler) -> None:
+        self._labeler, self.kept = labeler, 1.0
+        self._common = _ordinary_shingles(labeler)
+        self._pieces, self._size = list[tuple[NDArray[np.int64], NDArray[np.uint64]]](), 0
+
+    def add(self, rows: NDArray[np.int64], normalised: Sequence[str], in_application: NDArray[np.bool_]) -> None:
+        """Shingles of prompts, by their rows; of those in an application, what stands outside of it."""
+        sampled = _sampled(normalised, self._labeler)
+        keep = ~np.isin(sampled.shingle, self._common)
+        if in_application.any():
+            keep &= _outside(sampled, normalised, np.flatnonzero(in_application), self._labeler)
+        sampled = sampled.where(keep)
+        self._keep(rows[sampled.sample], sampled.shingle)
+        while self._size > MOST_SIGHTINGS:
+            self.kept /= 2
+            pieces, self._pieces, self._size = self._pieces, [], 0
+            for row, shingle in pieces:
+                self._keep(row, shingle)
+
+    def _keep(self, row: NDArray[np.int64], shingle: NDArray[np.uint64]) -> None:
+        if self.kept < 1:
+            low = shingle * _SPREAD < np.uint64(int(self.kept * 2**64))
+            row, shingle = row[low], shingle[low]
+        self._pieces.append((row, shingle))
+        self._size += len(row)
+
+    def seen(self, account: NDArray[np.int64]) -> Sightings:
+        """All that was kept. `account` of each row."""
+        row = np.concatenate([np.empty(0, np.int64), *(piece[0] for piece in self._pieces)])
+        shingle = np.concatenate([np.empty(0, np.uint64), *(piece[1] for piece in self._pieces)])
+        order = np.argsort(row, kind="stable")
+        return Sightings(row[order], shingle[order], account)
+
+
+def _unexplained(run: RunFolder) -> pa.Table:
+    """Distinct prompts that nothing explains, PROMPTS_PER_ACCOUNT of each account at most, by part and event."""
+    source = parquet_source(run.files(LABELS))[:-1] + ", filename = true)"
+    config: dict[str, str | bool | int | float | list[str]] = {"memory_limit": MEMORY_LIMIT}
+    with tempfile.TemporaryDirectory() as spill:
+        config |= {"temp_directory": spill, "autoinstall_known_extensions": "false"}
+        with duckdb.connect(config=config) as db:
+            try:
+                return query(db, _UNEXPLAINED_SQL.format(source=source, half=PROMPTS_PER_ACCOUNT // 2))
+            except duckdb.Error as error:
+                raise InputError(
+                    f"{run.path}: its labels cannot be read ({type(error).__name__}); label again with --fresh."
+                ) from error
+
+
+def _parts(file: InputFile, run: RunFolder, wanted: set[str]) -> Iterator[Part]:
+    """The wanted parts of a file; reading stops behind the last."""
+    left = set(wanted)
+    for part in read_parts(file, run.settings.format, run.settings.rows_per_part) if left else ():
+        if part.part_id in left:
+            left.discard(part.part_id)
+            yield part
+        if not left:
+            return
+
+
+def _sampled(normalised: Sequence[str], labeler: Labeler) -> Sampled:
+    return Sampled.of(labeler.templates.shingler.words(labeler.encoder.tokenizer.encode(list(normalised))))
+
+
+def _ordinary_shingles(labeler: Labeler) -> NDArray[np.uint64]:
+    """What two ordinary accounts of the shipped sample say: figures of speech."""
+    ordinary = sample_ordinary()
+    sampled = _sampled(ordinary.normalised, labeler)
+    shingles, code = np.unique(sampled.shingle, return_inverse=True)
+    return shingles[by_two_accounts(code, ordinary.account_numbers()[sampled.sample], len(shingles))]
+
+
+def _outside(
+    sampled: Sampled, normalised: Sequence[str], rows: NDArray[np.int64], labeler: Labeler
+) -> NDArray[np.bool_]:
+    """Which shingles stand outside of the application's span, [r]: all of the texts other than `rows`. Of a text whose
+    application is not known here, none does."""
+    matches = labeler.templates.match(labeler.encoder.encode([normalised[row] for row in rows.tolist()]))
+    start, end = np.zeros(len(normalised), np.int64), np.zeros(len(normalised), np.int64)
+    start[rows] = matches.benign_start
+    end[rows] = np.where(matches.benign >= 0, matches.benign_end, np.iinfo(np.int32).max)
+    tokens = labeler.encoder.tokenizer.encode(list(normalised))
+    token = labeler.templates.shingler.words(tokens).first[sampled.place] - tokens.offsets[sampled.sample]
+    return np.asarray((token < start[sampled.sample]) | (token >= end[sampled.sample]))
+
+
+def _constant(prompts: Prompts, labeler: Labeler) -> NDArray[np.uint64]:
+    """Shingles that most of the prompts hold, those of two accounts among them."""
+    sampled = _sampled(prompts.normalised, labeler)
+    shingles, code = np.unique(sampled.shingle, return_inverse=True)
+    by_two = by_two_accounts(code, prompts.account_numbers()[sampled.sample], len(shingles))
+    return shingles[by_two & (np.bincount(code, minlength=len(shingles)) >= SHARED_BY * len(prompts))]
+
+
+def _id_of(shared: Shared) -> str:
+    return blake2b(np.sort(shared.shingles).tobytes(), digest_size=5).hexdigest()
