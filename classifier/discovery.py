@@ -221,7 +221,7 @@ def _medians(owner: Ints, values: NDArray[np.float32]) -> Floats:
     """Lower median of each owner's values; owners are 0, 1, ..."""
     order = np.lexsort((values, owner))
     sizes = np.bincount(owner)
-    return values[order][np.cumsum(sizes) - sizes + (sizes - 1) // 2].astype(np.float64)
+    return np.asarray(values[order][np.cumsum(sizes) - sizes + (sizes - 1) // 2], np.float64)
 
 
 def _growth(account: Ints, us: NDArray[np.int64], all_us: NDArray[np.int64]) -> float:

@@ -23,34 +23,32 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from classifier.discovery import Context, Facets, Shared, Sightings, facets_of, find_shared, ranked
+from classifier.discovery import Context, Facets, Shared, facets_of, find_shared, ranked
 from classifier.errors import BundleError, InputError
 from classifier.evidence import microseconds
-from classifier.induction import SHARED_BY, Sampled, by_two_accounts
+from classifier.induction import SHARED_BY, by_two_accounts
 from classifier.labeler import Labeler
 from classifier.pipeline import Pipeline
+from classifier.signing import in_turns
 from classifier.text import normalise_text, scored_text
 from service.database import MEMORY_LIMIT, parquet_source, query
 from service.finished import input_files
 from service.inputs import InputFile
-from service.prompts import Prompts, sample_ordinary
+from service.prompts import Prompts
 from service.records import Part, read_parts
 from service.run import LABELS, RunFolder
+from service.sightings import Collector, sampled_of
 from service.skeleton import skeleton_of
 from service.template_checks import best_matches
 
 PROMPTS_PER_ACCOUNT = 32
 """Distinct prompts of an account that are looked at: half drawn at random (by their keyed hash), half those likeliest
 to extract."""
-MOST_SIGHTINGS = 1 << 24
-"""Shingles held in memory, 16 bytes each. Above it, half of all shingles are left out, by their hash: every second
-time 200,000 prompts of 500 bytes are looked at. A template keeps its share."""
 MOST_LISTED = 50
 """Findings that are read again."""
 LISTED_PROMPTS = 64
 """Prompts of a finding that show its wording."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_SPREAD = np.uint64(0x9E3779B97F4A7C15)  # golden ratio: spreads hashes before the lowest are kept
 
 _UNEXPLAINED_SQL = """
 WITH texts AS (
@@ -124,7 +122,7 @@ class Discovery:
         self.n_accounts = len(names)
         first, last = (microseconds(self._rows[name]) for name in ("first_seen", "last_seen"))
         p_extraction = self._rows["p_extraction"].to_numpy()
-        self._context = Context(account, self._rows["unit"].to_numpy(), p_extraction, np.stack([first, last], axis=1))
+        self.context = Context(account, self._rows["unit"].to_numpy(), p_extraction, np.stack([first, last], axis=1))
         self.wordings, self.facets = self._look()
         order = ranked(self.wordings, [facets.strength for facets in self.facets])
         self._candidates = [_Candidate(_id_of(self.wordings[i]), self.wordings[i], self.facets[i]) for i in order]
@@ -132,7 +130,7 @@ class Discovery:
     def listed(self, top: int) -> Found:
         """The most suspicious wordings that the present signatures do not explain."""
         candidates = self._candidates[:MOST_LISTED]
-        chosen = [self._in_turns(candidate.shared.prompts)[:LISTED_PROMPTS] for candidate in candidates]
+        chosen = [in_turns(candidate.shared.prompts, self.context.account)[:LISTED_PROMPTS] for candidate in candidates]
         texts = self._texts(np.unique(np.concatenate([np.empty(0, np.int64), *chosen])))
         findings, n_known = list[Finding](), 0
         for candidate, rows in zip(candidates, chosen, strict=True):
@@ -147,7 +145,7 @@ class Discovery:
         """Up to so many prompts of a finding, accounts in turn; None if there is no such finding."""
         for candidate in self._candidates:
             if candidate.id == id:
-                rows = self._in_turns(candidate.shared.prompts)[:most]
+                rows = in_turns(candidate.shared.prompts, self.context.account)[:most]
                 return self._prompts(rows, self._texts(rows)).distinct()
         return None
 
@@ -156,13 +154,13 @@ class Discovery:
         return list(self._rows["event_id"].take(pa.array(rows)).to_pylist())
 
     def _look(self) -> tuple[list[Shared], list[Facets]]:
-        sightings = _Collector(self._labeler)
+        sightings = Collector(self._labeler)
         in_application = self._rows["in_application"].to_numpy()
         for rows, texts in self._read(np.arange(len(self._rows))):
             sightings.add(rows, [normalise_text(text) for text in texts], in_application[rows])
-        seen = sightings.seen(self._context.account)
+        seen = sightings.seen(self.context.account)
         found = find_shared(seen)
-        return found, [facets_of(shared, self._context, sightings.kept) for shared in found]
+        return found, [facets_of(shared, self.context, sightings.kept) for shared in found]
 
     def _read(self, rows: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.int64], list[str]]]:
         """(rows, scored texts) of some rows, part by part."""
@@ -186,13 +184,6 @@ class Discovery:
         accounts = self._rows["account_id"].take(pa.array(rows)).to_pylist()
         return Prompts(chosen, [normalise_text(text) for text in chosen], accounts)
 
-    def _in_turns(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The first of each account, then the second of each ..."""
-        rows = rows[np.argsort(self._context.account[rows], kind="stable")]
-        sent_by = self._context.account[rows]
-        turn = np.arange(len(rows)) - np.searchsorted(sent_by, sent_by)
-        return rows[np.lexsort((sent_by, turn))]
-
     def _is_known(self, shared: Shared, prompts: Prompts) -> bool:
         """Whether most of the wording is in signatures that its prompts match: one was added since the run was
         labelled."""
@@ -204,7 +195,7 @@ class Discovery:
     def _described(self, candidate: _Candidate, rank: int, prompts: Prompts) -> Finding:
         rows = candidate.shared.prompts
         constant = _constant(prompts, self._labeler)
-        us = self._context.us[rows]
+        us = self.context.us[rows]
         return Finding(
             id=candidate.id,
             rank=rank,
@@ -215,43 +206,6 @@ class Discovery:
             wording=skeleton_of(constant, prompts.texts, self._labeler),
             rows=rows,
         )
-
-
-class _Collector:
-    """Shingles of prompts, at most MOST_SIGHTINGS: above that, those whose spread hash is low. `kept`: the share."""
-
-    def __init__(self, labeler: Labeler) -> None:
-        self._labeler, self.kept = labeler, 1.0
-        self._common = _ordinary_shingles(labeler)
-        self._pieces, self._size = list[tuple[NDArray[np.int64], NDArray[np.uint64]]](), 0
-
-    def add(self, rows: NDArray[np.int64], normalised: Sequence[str], in_application: NDArray[np.bool_]) -> None:
-        """Shingles of prompts, by their rows; of those in an application, what stands outside of it."""
-        sampled = _sampled(normalised, self._labeler)
-        keep = ~np.isin(sampled.shingle, self._common)
-        if in_application.any():
-            keep &= _outside(sampled, normalised, np.flatnonzero(in_application), self._labeler)
-        sampled = sampled.where(keep)
-        self._keep(rows[sampled.sample], sampled.shingle)
-        while self._size > MOST_SIGHTINGS:
-            self.kept /= 2
-            pieces, self._pieces, self._size = self._pieces, [], 0
-            for row, shingle in pieces:
-                self._keep(row, shingle)
-
-    def _keep(self, row: NDArray[np.int64], shingle: NDArray[np.uint64]) -> None:
-        if self.kept < 1:
-            low = shingle * _SPREAD < np.uint64(int(self.kept * 2**64))
-            row, shingle = row[low], shingle[low]
-        self._pieces.append((row, shingle))
-        self._size += len(row)
-
-    def seen(self, account: NDArray[np.int64]) -> Sightings:
-        """All that was kept. `account` of each row."""
-        row = np.concatenate([np.empty(0, np.int64), *(piece[0] for piece in self._pieces)])
-        shingle = np.concatenate([np.empty(0, np.uint64), *(piece[1] for piece in self._pieces)])
-        order = np.argsort(row, kind="stable")
-        return Sightings(row[order], shingle[order], account)
 
 
 def _unexplained(run: RunFolder) -> pa.Table:
@@ -280,35 +234,9 @@ def _parts(file: InputFile, run: RunFolder, wanted: set[str]) -> Iterator[Part]:
             return
 
 
-def _sampled(normalised: Sequence[str], labeler: Labeler) -> Sampled:
-    return Sampled.of(labeler.templates.shingler.words(labeler.encoder.tokenizer.encode(list(normalised))))
-
-
-def _ordinary_shingles(labeler: Labeler) -> NDArray[np.uint64]:
-    """What two ordinary accounts of the shipped sample say: figures of speech."""
-    ordinary = sample_ordinary()
-    sampled = _sampled(ordinary.normalised, labeler)
-    shingles, code = np.unique(sampled.shingle, return_inverse=True)
-    return shingles[by_two_accounts(code, ordinary.account_numbers()[sampled.sample], len(shingles))]
-
-
-def _outside(
-    sampled: Sampled, normalised: Sequence[str], rows: NDArray[np.int64], labeler: Labeler
-) -> NDArray[np.bool_]:
-    """Which shingles stand outside of the application's span, [r]: all of the texts other than `rows`. Of a text whose
-    application is not known here, none does."""
-    matches = labeler.templates.match(labeler.encoder.encode([normalised[row] for row in rows.tolist()]))
-    start, end = np.zeros(len(normalised), np.int64), np.zeros(len(normalised), np.int64)
-    start[rows] = matches.benign_start
-    end[rows] = np.where(matches.benign >= 0, matches.benign_end, np.iinfo(np.int32).max)
-    tokens = labeler.encoder.tokenizer.encode(list(normalised))
-    token = labeler.templates.shingler.words(tokens).first[sampled.place] - tokens.offsets[sampled.sample]
-    return np.asarray((token < start[sampled.sample]) | (token >= end[sampled.sample]))
-
-
 def _constant(prompts: Prompts, labeler: Labeler) -> NDArray[np.uint64]:
     """Shingles that most of the prompts hold, those of two accounts among them."""
-    sampled = _sampled(prompts.normalised, labeler)
+    sampled = sampled_of(prompts.normalised, labeler)
     shingles, code = np.unique(sampled.shingle, return_inverse=True)
     by_two = by_two_accounts(code, prompts.account_numbers()[sampled.sample], len(shingles))
     return shingles[by_two & (np.bincount(code, minlength=len(shingles)) >= SHARED_BY * len(prompts))]

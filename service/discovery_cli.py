@@ -1,4 +1,4 @@
-"""The commands `probewatch templates discover, approve, benign`: from a labelled run to signatures of what it shares."""
+"""The commands `probewatch templates discover`, `approve`, `benign`: from a labelled run to signatures."""
 
 from __future__ import annotations
 
@@ -56,8 +56,8 @@ def discover_templates(
 
     A run holds no text, so the files that were labelled are read again. At most 32 distinct prompts of an account are
     looked at; a wording is shown if prompts of at least 5 accounts share it. First come those that many accounts use
-    repeatedly, with varying payloads, in prompts that read like extraction. No promise on errors is made here: `approve`
-    what you take for a campaign, and call `benign` what is an application's.
+    repeatedly, with varying payloads, in prompts that read like extraction. No promise on errors is made here:
+    `approve` what you take for a campaign, and call `benign` what is an application's.
 
     What a campaign wrote is shown on the terminal alone: with --json the wordings are left out.
 

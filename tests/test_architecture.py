@@ -17,8 +17,8 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("classifier", "training", "service")
 
 ORDER = (
-    "types", "errors", "text", "encoder", "lexicon", "shingles", "induction", "discovery", "signatures", "templates", "signing",
-    "heads", "transformer", "labeler", "eprocess", "evidence", "verdicts", "families", "campaigns",
+    "types", "errors", "text", "encoder", "lexicon", "shingles", "induction", "discovery", "signatures", "templates",
+    "signing", "heads", "transformer", "labeler", "eprocess", "evidence", "verdicts", "families", "campaigns",
     "bundle", "catalogue_folder", "catalogue", "pipeline",
 )  # fmt: skip
 """Modules of classifier; each imports only what stands before it."""

@@ -1,4 +1,4 @@
-"""`probewatch templates discover, approve, benign`: from a labelled run to a signature, and every way it can go wrong."""
+"""`probewatch templates discover, approve, benign`: from a run to a signature, and every way it can go wrong."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from classifier.bundle import data_dir
 from classifier.catalogue import open_catalogue
-from service import cli, discovery, exits
+from service import cli, discovery, exits, sightings
 from tests.command import Ran
 from tests.forgeries import BELLOWS, QUILL, SLOT_WORDS, fill
 from tests.runs import write
@@ -130,7 +130,7 @@ def test_what_stands_around_an_application_is_looked_at_and_the_application_is_n
 def test_beyond_what_memory_may_hold_shingles_are_sampled(
     capsys: pytest.CaptureFixture[str], made: Path, monkeypatch: pytest.MonkeyPatch, most: int
 ) -> None:
-    monkeypatch.setattr(discovery, "MOST_SIGHTINGS", most)
+    monkeypatch.setattr(sightings, "MOST_SIGHTINGS", most)
     found = findings(capsys, made / "run")
     assert (found[0]["n_accounts"], found[0]["n_prompts"], found[0]["shingles"]) == (12, 60, 43)
 
