@@ -3,8 +3,9 @@
     run (labels), its inputs again -> **discovery** -> findings -> proposals
 
 Labels say which prompts nothing explains; of those, PROMPTS_PER_ACCOUNT distinct ones of each account are read again.
-The inputs stream by twice, first for shingles, then for the texts of what is listed; memory is bounded by accounts x
-PROMPTS_PER_ACCOUNT rows of labels, MOST_SIGHTINGS shingles and the texts that are listed. Nothing is written.
+The inputs stream by three times: for their digests, for shingles, and for the texts of what is listed. Memory is
+bounded by accounts x PROMPTS_PER_ACCOUNT rows of labels, MOST_SIGHTINGS shingles, a part, and the texts that are
+listed. Nothing is written.
 """
 
 from __future__ import annotations
@@ -76,7 +77,6 @@ class Finding:
         first_seen, last_seen: of the prompts looked at.
         n_shingles: runs of three words that are constant.
         wording: the constant part of a prompt, slots as …, of what prompts of two accounts say. For the analyst's eyes.
-        rows: of the prompts looked at, those that have it.
     """
 
     id: str
@@ -86,7 +86,6 @@ class Finding:
     last_seen: datetime
     n_shingles: int
     wording: str
-    rows: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -106,7 +105,10 @@ class _Candidate(NamedTuple):
 
 
 class Discovery:
-    """The unexplained prompts of a run, and what they share. Made in two passes: `find_shared` in the first."""
+    """The unexplained prompts of a run, and the wordings they share.
+
+    `n_accounts` that sent them; `context` of each; `wordings` and their `facets`, in the order of being found.
+    """
 
     def __init__(self, run: RunFolder, pipeline: Pipeline, paths: Sequence[str]) -> None:
         """Raises BundleError for a run of another bundle; InputError if inputs are gone or have changed."""
@@ -164,15 +166,20 @@ class Discovery:
 
     def _read(self, rows: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.int64], list[str]]]:
         """(rows, scored texts) of some rows, part by part."""
-        part_of = np.array([Path(name).stem for name in self._rows["file"].to_pylist()], object)[rows]
+        files, part = np.unique(self._rows["file"].to_numpy()[rows], return_inverse=True)
+        places = np.split(
+            rows[np.argsort(part, kind="stable")], np.cumsum(np.bincount(part, minlength=len(files)))[:-1]
+        )
+        by_part = {Path(name).stem: chosen for name, chosen in zip(files.tolist(), places[: len(files)], strict=True)}
         ids = self._rows["event_id"].combine_chunks()
-        by_part = {part: rows[part_of == part] for part in np.unique(part_of)}
         for file in self._files:
-            wanted = {part for part in by_part if part.startswith(file.digest[:16])}
-            for part in _parts(file, self._run, wanted):
-                chosen = by_part[part.part_id]
-                places = pc.index_in(ids.take(pa.array(chosen)), part.events["event_id"])
-                events = part.events.take(places)
+            wanted = {part_id for part_id in by_part if part_id.startswith(file.digest[:16])}
+            for one in _parts(file, self._run, wanted):
+                chosen = by_part[one.part_id]
+                found = pc.index_in(ids.take(pa.array(chosen)), one.events["event_id"])
+                if found.null_count:
+                    raise InputError(f"{file.path}: does not read as it did when it was labelled; label it again.")
+                events = one.events.take(found)
                 sent = zip(events["system"].to_pylist(), events["prompt"].to_pylist(), strict=True)
                 yield chosen, [scored_text(system, prompt) for system, prompt in sent]
 
@@ -193,9 +200,8 @@ class Discovery:
         return bool(np.isin(shared.shingles, np.concatenate([np.empty(0, np.uint64), *known])).mean() > 1 / 2)
 
     def _described(self, candidate: _Candidate, rank: int, prompts: Prompts) -> Finding:
-        rows = candidate.shared.prompts
         constant = _constant(prompts, self._labeler)
-        us = self.context.us[rows]
+        us = self.context.us[candidate.shared.prompts]
         return Finding(
             id=candidate.id,
             rank=rank,
@@ -204,7 +210,6 @@ class Discovery:
             last_seen=_EPOCH + timedelta(microseconds=int(us.max())),
             n_shingles=len(constant),
             wording=skeleton_of(constant, prompts.texts, self._labeler),
-            rows=rows,
         )
 
 

@@ -11,6 +11,7 @@ from service.discovery import Finding, Found
 from service.report_words import counted, moment, percent
 
 _WIDTH = 80
+_NAMES = {"intent": "p_extraction"}  # as in the run's files
 
 
 def as_json(found: Found) -> dict[str, Any]:
@@ -40,7 +41,7 @@ def _finding(finding: Finding) -> dict[str, Any]:
         "first_seen": finding.first_seen.isoformat(),
         "last_seen": finding.last_seen.isoformat(),
         "shingles": finding.n_shingles,
-        **{name: round(value, 4) for name, value in asdict(finding.facets).items()},
+        **{_NAMES.get(name, name): round(value, 4) for name, value in asdict(finding.facets).items()},
     }
 
 

@@ -74,7 +74,7 @@ def test_the_campaign_comes_first_the_application_next_and_what_is_passed_on_las
         (3, 20, 20),
     ]
     assert [one["diversity"] for one in found] == [1, 1, 0.05]
-    assert found[0]["shingles"] == 43 and 0 < found[2]["intent"] < found[0]["intent"] < 1
+    assert found[0]["shingles"] == 43 and 0 < found[2]["p_extraction"] < found[0]["p_extraction"] < 1
     assert found[0]["first_seen"] < found[0]["last_seen"] and "wording" not in json.dumps(found)
 
 
