@@ -18,8 +18,9 @@ from classifier.labeler import Labeler
 from service.prompts import sample_ordinary
 
 MOST_SIGHTINGS = 1 << 24
-"""Shingles held in memory, 16 bytes each and some 100 while they are searched: those of 200,000 prompts of 500 bytes. With every doubling beyond, half of
-them are left out, by their hash, so that a template keeps its share in every prompt."""
+"""Shingles held in memory, 16 bytes each and some 100 while they are searched: those of 200,000 prompts of 500 bytes.
+With every doubling beyond, half of them are left out, by their hash, so that a template keeps its share in every
+prompt."""
 _SPREAD = np.uint64(0x9E3779B97F4A7C15)  # golden ratio: spreads hashes before the lowest are kept
 
 
