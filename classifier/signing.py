@@ -78,17 +78,16 @@ def constant_members(
     nothing else: what the vectors tell, the shingles told already. `tokens`, `accounts` [n]: of all samples."""
     return [
         _constant_text(tokens.of(i), cluster.shingles, encoder.tokenizer, shingler)
-        for i in _in_turns(cluster.members, accounts)[:MOST_EMBEDDED]
+        for i in in_turns(np.flatnonzero(cluster.members), accounts)[:MOST_EMBEDDED].tolist()
     ]
 
 
-def _in_turns(members: NDArray[np.bool_], accounts: NDArray[np.int64]) -> list[int]:
-    """Numbers of the members: the first of each account, then the second of each ..."""
-    rows = np.flatnonzero(members)
-    rows = rows[np.argsort(accounts[rows], kind="stable")]
-    sent_by = accounts[rows]
-    turn = np.arange(len(rows)) - np.searchsorted(sent_by, sent_by)
-    return [int(row) for row in rows[np.lexsort((sent_by, turn))]]
+def in_turns(samples: NDArray[np.int64], accounts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The samples: the first of each account, then the second of each ... `accounts`: of all samples."""
+    samples = samples[np.argsort(accounts[samples], kind="stable")]
+    sent_by = accounts[samples]
+    turn = np.arange(len(samples)) - np.searchsorted(sent_by, sent_by)
+    return samples[np.lexsort((sent_by, turn))]
 
 
 def _constant_text(

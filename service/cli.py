@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from classifier.errors import InputError, UsageError
+from service.discovery_cli import discovery_app
 from service.exchange_cli import export_templates, import_templates
 from service.exits import run_app
 from service.options import AsJson, BundleDir, CatalogueDir, Data, Out, Quiet, Seed, bundle_dir, load_pipeline
@@ -42,6 +43,7 @@ bundle_app = typer.Typer(
 app.add_typer(bundle_app, name="bundle")
 templates_app.command("export")(export_templates)
 templates_app.command("import")(import_templates)
+templates_app.add_typer(discovery_app)
 app.add_typer(templates_app, name="templates")
 
 

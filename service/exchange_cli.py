@@ -7,19 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from service.adding import (
-    LOCAL,
-    AddTo,
-    Against,
-    DryRun,
-    Note,
-    Yes,
-    add_confirmed,
-    check_note,
-    check_terminal,
-    now,
-    pipeline_to_add_to,
-)
+from service.adding import LOCAL, AddTo, Against, DryRun, Note, Target, Yes, add_confirmed, check_target, now
 from service.options import BundleDir
 
 if TYPE_CHECKING:
@@ -88,16 +76,15 @@ def import_templates(
     from service.exchanges import joining
     from service.prompts import read_ordinary
 
-    check_note(note)
-    check_terminal(dry_run or yes)
-    pipeline = pipeline_to_add_to(bundle, catalogue)
+    target = Target(bundle, catalogue, note, dry_run, yes)
+    pipeline = check_target(target)
     exchange = open_exchange(source)
     fitted = exchange.fitted(pipeline.encoder_digest)
     ordinary = read_ordinary(against if against is not None else [])
     found = joining(fitted, ids if ids is not None else [], str(source), ordinary, pipeline.labeler)
     _print_joining(exchange, found, pipeline)
     origin = f"exchange {exchange.id}" + (f": {note}" if note else "")
-    add_confirmed(catalogue, [_entry(one, origin) for one in found], pipeline, dry_run, yes)
+    add_confirmed(target, [_entry(one, origin) for one in found], pipeline)
 
 
 def _print_joining(exchange: Exchange, found: list[Joining], pipeline: Pipeline) -> None:

@@ -77,3 +77,11 @@ def _remarks(local: Catalogue, encoder: str) -> Iterator[str]:
             "its vectors were made with another encoder than this bundle's, and no text is kept to make them again: "
             "its signatures match by their shingles alone"
         )
+
+
+def echo_json(pipeline: Pipeline, **content: object) -> None:
+    """Print a document, and what it was made with."""
+    import json
+
+    ids = {"bundle_id": pipeline.bundle_id, "catalogue_id": pipeline.catalogue_id}
+    typer.echo(json.dumps({**content, **ids}, ensure_ascii=False))

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from classifier.labeler import Labeler
-from classifier.shingles import words_within
+from classifier.shingles import MOST_TOKENS, Words, words_within
 from classifier.text import normalise_text, original_span
 from service.report_words import visible
 
@@ -39,11 +39,23 @@ def _constant_spans(shingles: NDArray[np.uint64], text: str, labeler: Labeler) -
     tokenizer = labeler.encoder.tokenizer
     tokens = tokenizer.encode([normalise_text(text)])
     words = labeler.templates.shingler.words(tokens)
-    constant = np.pad(words_within(words, shingles), 1)  # an edge on either side
-    turns = np.flatnonzero(constant[1:] != constant[:-1])
     spans = []
-    for first, past in zip(turns[::2].tolist(), turns[1::2].tolist(), strict=True):
-        start = len(tokenizer.decode(tokens.ids[: words.first[first]]))
-        end = start + len(tokenizer.decode(tokens.ids[words.first[first] : words.last[past - 1] + 1]))
+    for first, past in _token_runs(words, words_within(words, shingles)):
+        start = len(tokenizer.decode(tokens.ids[:first]))
+        end = start + len(tokenizer.decode(tokens.ids[first:past]))
         spans.append(original_span(text, start, end))
     return spans
+
+
+def _token_runs(words: Words, constant: NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """(first, past the last) token of each run of constant words; one ends where a word has tokens that no hash tells
+    of, which may be a slot's."""
+    runs, goes_on = list[tuple[int, int]](), False
+    for is_constant, first, last in zip(constant.tolist(), words.first.tolist(), words.last.tolist(), strict=True):
+        past = min(last + 1, first + MOST_TOKENS)
+        if is_constant and goes_on:
+            runs[-1] = (runs[-1][0], past)
+        elif is_constant:
+            runs.append((first, past))
+        goes_on = is_constant and past == last + 1
+    return runs

@@ -12,24 +12,22 @@ from service.adding import (
     LOCAL,
     AddTo,
     Against,
+    Capability,
     DryRun,
+    FamilyName,
     Note,
+    Target,
+    Technique,
     Yes,
-    add_confirmed,
-    check_note,
+    add_samples,
     check_terminal,
-    now,
-    pipeline_to_add_to,
+    family_of,
     said_now,
 )
-from service.options import AsJson, BundleDir, CatalogueDir, load_pipeline
+from service.options import AsJson, BundleDir, CatalogueDir, echo_json, load_pipeline
 
 if TYPE_CHECKING:
-    from classifier.catalogue import Entry
     from classifier.pipeline import Pipeline
-    from classifier.signing import Family
-    from service.prompts import Prompts
-    from service.proposals import Proposal
     from service.template_words import Checked
 
 templates_app = typer.Typer(
@@ -47,7 +45,7 @@ def list_templates(bundle: BundleDir = None, catalogue: CatalogueDir = None, as_
     pipeline = load_pipeline(bundle, catalogue)
     listed = template_words.listed_of(pipeline)
     if as_json:
-        _echo_json(pipeline, templates=[template_words.as_json(one) for one in listed])
+        echo_json(pipeline, templates=[template_words.as_json(one) for one in listed])
     else:
         typer.echo("\n".join(template_words.list_lines(listed)))
 
@@ -67,7 +65,7 @@ def show_template(
     if not found:
         raise UsageError(f"{id}: no signature has this id; `probewatch templates list` shows those there are.")
     if as_json:
-        _echo_json(pipeline, template=template_words.as_json(found[0]))
+        echo_json(pipeline, template=template_words.as_json(found[0]))
     else:
         typer.echo("\n".join(template_words.show_lines(found[0])))
 
@@ -99,7 +97,7 @@ def check_templates(
     pipeline = load_pipeline(bundle, catalogue)
     checked = _checked(pipeline, against if against is not None else [])
     if as_json:
-        _echo_json(pipeline, **check_json(checked))
+        echo_json(pipeline, **check_json(checked))
     else:
         typer.echo("\n".join(check_lines(checked)))
     lost = [one.facts.id for one in checked.unfound if one.instead is None]
@@ -128,18 +126,9 @@ def add_templates(
     source: Annotated[
         str, typer.Option("--from", metavar="FILE", help="5 to 500 prompts of one campaign, as `label` reads them.")
     ],
-    family: Annotated[str, typer.Option("--family", metavar="NAME", help="What to call it in every output.")],
-    technique: Annotated[
-        str | None, typer.Option(metavar="NAME", help="How it extracts, such as rubric_grading.", show_default="none")
-    ] = None,
-    capability: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="What it extracts: coding, agentic_reasoning, long_horizon_planning or other.",
-            show_default="what each payload asks for",
-        ),
-    ] = None,
+    family: FamilyName,
+    technique: Technique = None,
+    capability: Capability = None,
     tier: Annotated[
         str,
         typer.Option(
@@ -166,17 +155,12 @@ def add_templates(
     \b
     probewatch templates add --from samples.jsonl --family night_mill --dry-run
     """
-    from service.prompts import read_ordinary, read_samples
-    from service.proposals import MOST_SAMPLES, propose
+    from service.prompts import read_samples
+    from service.proposals import MOST_SAMPLES
 
-    wanted = _family(family, technique, capability, tier)
-    check_note(note)
-    check_terminal(dry_run or yes)
-    pipeline = pipeline_to_add_to(bundle, catalogue)
-    samples, ordinary = read_samples(source, MOST_SAMPLES), read_ordinary(against if against is not None else [])
-    proposals = propose(samples, wanted, ordinary, pipeline.labeler)
-    _print_proposals(proposals, samples)
-    add_confirmed(catalogue, [_entry(proposal, note) for proposal in proposals], pipeline, dry_run, yes)
+    wanted = family_of(family, technique, capability, tier)
+    target = Target(bundle, catalogue, note, dry_run, yes)
+    add_samples(lambda pipeline: read_samples(source, MOST_SAMPLES), wanted, against, target)
 
 
 @templates_app.command("remove")
@@ -198,47 +182,3 @@ def remove_template(
         typer.echo(said_now(remove_entry(catalogue, id, newest.id)))
     else:
         typer.echo("Nothing was removed.")
-
-
-def _family(name: str, technique: str | None, capability: str | None, tier: str) -> Family:
-    from classifier.catalogue import NO_EXCLUSIVE
-    from classifier.signatures import NAME
-    from classifier.signing import Family
-    from classifier.types import TARGETS, Tier
-
-    for option, given in (("--family", name), ("--technique", technique)):
-        if given is not None and NAME.fullmatch(given) is None:
-            raise UsageError(
-                f"{option} got {given!r}: expected up to 64 of a-z, 0-9, _, . and -, a letter or digit first."
-            )
-    if capability is not None and capability not in TARGETS:
-        raise UsageError(f"--capability got {capability!r}: expected one of {', '.join(TARGETS)}.")
-    if tier == Tier.EXCLUSIVE.value:
-        raise UsageError(f"--tier got exclusive: {NO_EXCLUSIVE}; give public.")
-    if tier not in (Tier.PUBLIC.value, Tier.BENIGN.value):
-        raise UsageError(f"--tier got {tier!r}: expected public or benign.")
-    if Tier(tier) is Tier.BENIGN and (technique is not None or capability is not None):
-        raise UsageError("--tier benign is a harmless application: leave out --technique and --capability.")
-    return Family(name, technique, capability, Tier(tier))
-
-
-def _print_proposals(proposals: list[Proposal], samples: Prompts) -> None:
-    from service.template_words import proposal_lines
-
-    if samples.n_rejected:
-        typer.echo(f"{samples.n_rejected:,} records could not be read and are left out.")
-    for proposal in proposals:
-        typer.echo("\n".join(proposal_lines(proposal, len(samples))))
-
-
-def _entry(proposal: Proposal, note: str) -> Entry:
-    from classifier.catalogue import Entry, Origin
-
-    return Entry(proposal.signature, Origin(now(), note, proposal.n_samples, proposal.n_accounts))
-
-
-def _echo_json(pipeline: Pipeline, **content: object) -> None:
-    import json
-
-    ids = {"bundle_id": pipeline.bundle_id, "catalogue_id": pipeline.catalogue_id}
-    typer.echo(json.dumps({**content, **ids}, ensure_ascii=False))

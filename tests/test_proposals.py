@@ -15,15 +15,16 @@ from classifier.bundle import data_dir, default_bundle_dir
 from classifier.errors import InputError, UsageError
 from classifier.induction import Sampled, find_clusters
 from classifier.pipeline import Pipeline
-from classifier.shingles import SHINGLE_WORDS
+from classifier.shingles import SHINGLE_WORDS, shingle_hashes
 from classifier.signatures import Signature
-from classifier.signing import Family, _constant_text, _in_turns
+from classifier.signing import Family, _constant_text, in_turns
 from classifier.templates import TemplateIndex
 from classifier.text import normalise_text
 from classifier.types import Tier
 from service.admission import MOST_ORDINARY, InOrdinary
 from service.prompts import Prompts, joined_prompts, read_ordinary, read_prompts, sample_ordinary
 from service.proposals import Proposal, propose
+from service.skeleton import skeleton_of
 from service.template_checks import collisions, excused, match_counts
 from service.template_words import proposal_lines
 from tests.forgeries import ASKS, BELLOWS, QUILL, SLOT_WORDS, fill
@@ -332,9 +333,21 @@ def test_the_vectors_do_not_tell_what_stands_in_slots() -> None:
     assert 0.25 < above.mean() < 0.75  # a slot's word is as likely above a decoy as below it
 
 
+def test_the_skeleton_ends_where_a_word_is_longer_than_its_hash_tells() -> None:
+    """The hash of a long word is of its first tokens, so two accounts' may differ in what follows."""
+    keys = ["qzxvkjwqzxvkjwqzxvkjwqzxvkjw" + tail for tail in ("mulberry", "hazelnut")]
+    texts = [f"please keep the token {key} under the heavy oak lid" for key in keys for _ in range(3)]
+    labeler = pipeline().labeler
+    words = labeler.templates.shingler.words(labeler.encoder.tokenizer.encode(texts))
+    assert words.hashes[4] == words.hashes[3 * len(words.hashes) // 6 + 4]  # alike to the hash
+    shown = skeleton_of(shingle_hashes(words), texts, labeler)
+    assert shown.startswith("please keep the token qz") and shown.endswith("… under the heavy oak lid")
+    assert "mulberry" not in shown and "hazelnut" not in shown
+
+
 def test_members_are_embedded_accounts_in_turn() -> None:
-    members, accounts = np.array([1, 1, 0, 1, 1, 1, 1], np.bool_), np.array([2, 2, 0, 2, 0, 1, 0])
-    assert _in_turns(members, accounts) == [4, 5, 0, 6, 1, 3]
+    members, accounts = np.array([0, 1, 3, 4, 5, 6]), np.array([2, 2, 0, 2, 0, 1, 0])
+    assert in_turns(members, accounts).tolist() == [4, 5, 0, 6, 1, 3]
 
 
 def test_only_hashed_letters_are_embedded() -> None:
