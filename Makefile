@@ -44,8 +44,11 @@ lint: $(VENV)/.dev  ## ruff and mypy --strict
 	@$(RUN)/ruff format --check .
 	@$(RUN)/mypy --strict $(PACKAGES)
 
-bench: $(VENV)/.base  ## speed on this machine
-	@for file in tests/benchmarks/[a-z]*.py; do module=$${file%.py}; $(RUN)/python -m "$${module//\//.}"; done
+bench: $(VENV)/.base $(if $(DATA),$(VENV)/.training)  ## speed on this machine; with DATA=folder also what is found in it
+	@for file in tests/benchmarks/[a-z]*.py; do module=$${file%.py}; options=(); \
+	  if grep -q '"--data"' "$$file"; then options=($(if $(DATA),--data '$(DATA)')); fi; \
+	  if [ -z '$(DATA)' ] && grep -q '"--data".*required=True' "$$file"; then echo "$$file needs make bench DATA=folder"; continue; fi; \
+	  $(RUN)/python -m "$${module//\//.}" "$${options[@]}"; done
 
 train: data-is-named $(VENV)/.training  ## train the bundle: make train DATA=folder
 	@$(RUN)/probewatch train --data '$(DATA)' --out data/bundle

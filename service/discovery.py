@@ -31,11 +31,11 @@ from classifier.induction import SHARED_BY, by_two_accounts
 from classifier.labeler import Labeler
 from classifier.pipeline import Pipeline
 from classifier.signing import in_turns
-from classifier.text import normalise_text, scored_text
+from classifier.text import normalise_text
 from service.database import MEMORY_LIMIT, parquet_source, query
 from service.finished import input_files
 from service.inputs import InputFile
-from service.prompts import Prompts
+from service.prompts import Prompts, meant_texts
 from service.records import Part, read_parts
 from service.run import LABELS, RunFolder
 from service.sightings import Collector, sampled_of
@@ -179,9 +179,7 @@ class Discovery:
                 found = pc.index_in(ids.take(pa.array(chosen)), one.events["event_id"])
                 if found.null_count:
                     raise InputError(f"{file.path}: does not read as it did when it was labelled; label it again.")
-                events = one.events.take(found)
-                sent = zip(events["system"].to_pylist(), events["prompt"].to_pylist(), strict=True)
-                yield chosen, [scored_text(system, prompt) for system, prompt in sent]
+                yield chosen, meant_texts(one.events.take(found))
 
     def _texts(self, rows: NDArray[np.int64]) -> dict[int, str]:
         return {row: text for part, texts in self._read(rows) for row, text in zip(part.tolist(), texts, strict=True)}

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from classifier.bundle import data_dir
@@ -119,9 +120,13 @@ def sample_ordinary() -> Prompts:
     return sent.where([truth[account]["campaign"] is None for account in sent.accounts])
 
 
+def meant_texts(events: pa.RecordBatch) -> list[str]:
+    """What the scored text of each event means (see `reveal`)."""
+    sent = zip(events["system"].to_pylist(), events["prompt"].to_pylist(), strict=True)
+    return [revealed.text for revealed in reveal_all([scored_text(system, prompt) for system, prompt in sent])]
+
+
 def _prompts_of(part: Part) -> Prompts:
-    systems, prompts = part.events["system"].to_pylist(), part.events["prompt"].to_pylist()
-    sent = [scored_text(system, prompt) for system, prompt in zip(systems, prompts, strict=True)]
-    texts = [revealed.text for revealed in reveal_all(sent)]
+    texts = meant_texts(part.events)
     accounts = part.events["account_id"].to_pylist()
     return Prompts(texts, [normalise_text(text) for text in texts], accounts, len(part.rejected))
