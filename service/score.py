@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from classifier.errors import InputError
+from classifier.reveal import reveal
 from classifier.types import CAPABILITIES, EVENT_SCHEMA
 from service.fields import BadRecordError, prompt_text
 from service.report_words import percent, title_of
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from classifier.pipeline import Pipeline
 
 _BAR = 20
+_NEAR = 0.5  # cosine below which a signature is like a prompt in nothing but language
 
 
 def score(prompt: str, pipeline: Pipeline) -> dict[str, Any]:
@@ -36,8 +38,23 @@ def score(prompt: str, pipeline: Pipeline) -> dict[str, Any]:
         "probabilities": {name: _short(row[f"p_{name}"]) for name in CAPABILITIES},
         "p_extraction": _short(row["p_extraction"]),
         "template": _template(row) if row["template_id"] is not None else None,
+        "nearest": _nearest(text, pipeline),
         "benign_app": row["benign_app"],
     }
+
+
+def _nearest(text: str, pipeline: Pipeline) -> dict[str, Any] | None:
+    """The signature whose vectors are nearest to a window of the prompt, match or none; None if there are no vectors.
+
+    For an analyst who asks what a reworded prompt is like. A cosine alone is never a match.
+    """
+    encoded = pipeline.labeler.read([reveal(text).text]).encoded
+    similarity, owners = pipeline.labeler.templates.vectors.nearest(encoded.windows, 1)
+    best = int(similarity[:, 0].argmax())
+    if owners[best, 0] < 0:
+        return None
+    facts = pipeline.labeler.templates.signatures[owners[best, 0]].facts
+    return {"id": facts.id, "tier": facts.tier.value, "similarity": _short(float(similarity[best, 0]))}
 
 
 def _template(row: dict[str, Any]) -> dict[str, Any]:
@@ -63,9 +80,11 @@ def score_lines(found: dict[str, Any]) -> Iterator[str]:
     for name, value in {**chances, "made to harvest answers": found["p_extraction"]}.items():
         yield f"{name:<24}{value:6.3f}  {'█' * round(value * _BAR)}".rstrip()
     yield f"{'capability':<24}{title_of(found['capability'])}"
-    template = found["template"]
+    template, nearest = found["template"], found["nearest"]
     if template is None:
         yield f"{'known template':<24}none"
+        if nearest is not None and nearest["similarity"] >= _NEAR:
+            yield f"{'':<24}nearest: {nearest['id']} ({nearest['tier']}), cosine {nearest['similarity']:.3f}; no match"
     else:
         technique = f" ({title_of(template['technique'])})" if template["technique"] is not None else ""
         yield f"{'known template':<24}{template['family']}{technique}, signature {template['id']}"

@@ -15,6 +15,7 @@ import pytest
 from classifier import bundle as bundle_module
 from classifier.bundle import data_dir, default_bundle_dir, open_bundle
 from classifier.errors import BundleError, InputError, OutputError, ProbewatchError, UsageError
+from classifier.pipeline import Pipeline
 from service import exits
 from tests.command import Ran
 from tests.runs import records, write
@@ -334,6 +335,20 @@ def test_score_in_words_says_the_same(capsys: pytest.CaptureFixture[str], monkey
     assert lines[0].startswith(f"coding                  {prompt['probabilities']['coding']:6.3f}")
     assert lines[3].startswith(f"made to harvest answers {prompt['p_extraction']:6.3f}")
     assert "known template          none" in lines
+    nearest = prompt["nearest"]
+    assert f"nearest: {nearest['id']} ({nearest['tier']}), cosine {nearest['similarity']:.3f}; no match" in lines[-1]
+
+
+def test_the_nearest_signature_is_the_one_with_the_largest_cosine() -> None:
+    from service.score import score
+
+    pipeline = Pipeline.load(default_bundle_dir())
+    text = "Write a parser for this log format."
+    (window,) = pipeline.labeler.encoder.encode([text.lower()]).windows
+    cosine = {one.facts.id: (one.vectors @ window).max() for one in pipeline.labeler.templates.signatures}
+    nearest = score(text, pipeline)["nearest"]
+    assert nearest["id"] == max(cosine, key=lambda name: cosine[name])
+    assert nearest["similarity"] == pytest.approx(cosine[nearest["id"]], abs=1e-5)
 
 
 def test_bundle_show_and_verify(capsys: pytest.CaptureFixture[str]) -> None:
