@@ -18,6 +18,7 @@ from classifier.errors import InputError, UsageError
 from service.exits import run_app
 from service.options import AsJson, BundleDir, CatalogueDir, Data, Out, Quiet, Seed, bundle_dir, load_pipeline
 from service.progress import show_progress
+from service.simulate_cli import simulate
 from service.template_cli import templates_app
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ bundle_app = typer.Typer(
 )
 app.add_typer(bundle_app, name="bundle")
 app.add_typer(templates_app, name="templates")
+app.command()(simulate)
 
 
 class Engine(StrEnum):

@@ -21,7 +21,7 @@ from tests.runs import records, write
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMANDS = {
-    (): ["--version", "label", "score", "report", "demo", "bundle", "templates", "train", "evaluate"],
+    (): ["--version", "label", "score", "report", "demo", "bundle", "templates", "simulate", "train", "evaluate"],
     ("label",): [
         "PATH",
         "--out",
@@ -58,6 +58,19 @@ COMMANDS = {
         "--yes",
     ],
     ("templates", "remove"): ["ID", "--catalogue", "--yes"],
+    ("simulate",): [
+        "--out",
+        "--exchanges",
+        "--accounts",
+        "--days",
+        "--campaign-accounts",
+        "--share",
+        "--families",
+        "--scenario",
+        "--texts",
+        "--seed",
+        "--quiet",
+    ],
     ("train",): ["--data", "--out", "--encoder", "--seed"],
     ("evaluate",): ["--data", "--out", "--groups", "--first", "--encoder", "--seed"],
 }
