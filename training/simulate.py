@@ -1,10 +1,10 @@
-"""Traffic with planted campaigns and the truth of it: what `probewatch simulate` runs. Needs nothing of the training extra.
+"""Traffic with planted campaigns, and the truth of it: what `probewatch simulate` runs, without the training extra.
 
     scenario -> accounts -> events -> texts -> **files**
 
-A finished folder holds `traffic/part-*.parquet`, which `probewatch label` reads, and `truth/` (see `simulate_truth`). It is
-made beside its place under a hidden name and renamed when all of it is there, so a killed run leaves nothing that looks whole.
-Parts follow one another in time. Expect 500,000 events a second on 2 cores.
+A finished folder holds `traffic/part-*.parquet`, which `probewatch label` reads, and `truth/` (see `simulate_truth`). It
+is made beside its place under a hidden name and renamed when all of it is there, so a killed run leaves nothing that looks
+whole. Parts follow one another in time.
 """
 
 from __future__ import annotations
@@ -36,6 +36,9 @@ PART_ROWS = 1 << 20
 GROUP_ROWS = 1 << 15
 """Rows that are composed at once: 16 MB of text, which is what a writer holds."""
 
+REPEATED = ("account_id", "system", "messages.list.element.role", "family")
+"""Columns of few distinct values; the others are written without a dictionary."""
+
 Progress = Callable[[int], None]
 """Called with the number of events written since the last call."""
 
@@ -44,7 +47,7 @@ def simulate(
     out: Path,
     scenario: Scenario,
     texts: Sequence[Path] = (),
-    progress: Progress = lambda n: None,
+    progress: Progress = lambda more: None,
     part: int = PART_ROWS,
 ) -> Totals:
     """Write the traffic of a scenario and its truth into the folder `out`, which must be empty or not there.
@@ -122,13 +125,13 @@ class _Writer:
 
 
 def _open_parquet(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
-    repeated = [
-        name
-        for name in ("account_id", "system", "family", "messages.list.element.role")
-        if name.split(".")[0] in schema.names
-    ]
     return pq.ParquetWriter(
-        path, schema, compression="zstd", compression_level=1, use_dictionary=repeated, write_statistics=["timestamp"]
+        path,
+        schema,
+        compression="zstd",
+        compression_level=1,
+        use_dictionary=[name for name in REPEATED if name.partition(".")[0] in schema.names],
+        write_statistics=["timestamp"],
     )
 
 

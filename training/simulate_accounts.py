@@ -88,7 +88,7 @@ def make_accounts(scenario: Scenario, texts: Texts) -> Accounts:
     columns = [np.concatenate([getattr(group, name) for group in groups]) for name in _Group.__dataclass_fields__]
     kind, first_day, end_day, turn_day, volume = columns
     sizes = [scenario.n_benign, *(campaign.accounts for campaign in scenario.campaigns)]
-    campaign = np.repeat(np.arange(-1, len(scenario.campaigns)), sizes)
+    member = np.repeat(np.arange(-1, len(scenario.campaigns)), sizes)
     shares = np.array([0.0, *(each.share for each in scenario.campaigns)])
     menu, system = _choices(texts, kind, keys)
     return Accounts(
@@ -96,7 +96,7 @@ def make_accounts(scenario: Scenario, texts: Texts) -> Accounts:
         ids=_names(keys),
         keys=keys,
         kind=kind,
-        campaign=campaign,
+        campaign=member,
         curve=curve_of(_of_kind("rhythm")[kind], ZONES[below(keys, Purpose.ZONE, len(ZONES))]),
         menu=menu,
         system=system,
@@ -104,7 +104,7 @@ def make_accounts(scenario: Scenario, texts: Texts) -> Accounts:
         end_day=end_day,
         turn_day=turn_day,
         volume=volume,
-        share=shares[campaign + 1],
+        share=shares[member + 1],
         resends=units(keys, Purpose.CLIENT) < _of_kind("resends")[kind],
     )
 
@@ -173,13 +173,13 @@ def _turns(campaign: Campaign, keys: Keys, end: int) -> NDArray[np.int64]:
         """Day on which a slot's holder with this number begins: an account lives a day at least."""
         length = (days - holders) / holders
         places = np.floor((number - np.where(number < holders, phase, 0)) * length).astype(np.int64)
-        return np.where(number == 0, 0, places + number)
+        return np.asarray(np.where(number == 0, 0, places + number))
 
     return campaign.first_day + np.stack([cut(turn), cut(turn + 1)])
 
 
 def _volumes(keys: Keys, kind: Ints, total: int, life: Ints) -> Ints:
-    """Requests of each account, at least one, `total` in all: log-normal by kind, in proportion to the length of life."""
+    """Requests of each account, at least one, `total` in all: log-normal by kind, in proportion to life."""
     spread, mean = _of_kind("spread")[kind], _of_kind("volume")[kind]
     normal = _normal(keys)
     weights = mean * np.exp(spread * normal - spread**2 / 2) * life

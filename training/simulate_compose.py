@@ -29,7 +29,7 @@ TRAFFIC_SCHEMA = pa.schema(
         ("messages", pa.list_(_MESSAGE)),
     ]
 )
-"""What `probewatch label` reads as `plain`. Either `prompt` is there or, where earlier turns are sent again, `messages`."""
+"""What `probewatch label` reads as `plain`: `prompt` is there or, where earlier turns are sent again, `messages`."""
 TRUTH_SCHEMA = pa.schema(
     [("family", pa.dictionary(pa.int16(), pa.string())), pa.field("retry", pa.bool_(), nullable=False)]
 )

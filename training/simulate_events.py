@@ -2,9 +2,9 @@
 
     scenario -> accounts -> **events** -> texts -> files
 
-An account's requests are numbered. How many it has sent by an instant is its volume times the share of its life's activity
-until then, rounded down after one random shift, so that totals are exact and memory does not grow with the traffic. What a
-number stands for is a hash of it, so a request can be made again without those before it.
+An account's requests are numbered. How many it has sent by an instant is its volume times the share of its life's
+activity until then, rounded down after one random shift, so that totals are exact and memory does not grow with the
+traffic. What a number stands for is a hash of it, so a request can be made again without those before it.
 """
 
 from __future__ import annotations
@@ -186,7 +186,7 @@ def _places(first: NDArray[np.bool_]) -> Ints:
 def _times(
     calendar: Calendar, part: _Slice, shares: list[Floats], account: Ints, keys: Keys, first: NDArray[np.bool_]
 ) -> Ints:
-    """Microseconds into the day: sittings begin by the account's rhythm, requests follow by minutes; all in the slice."""
+    """Microseconds into the day: sittings begin by the account's rhythm, requests follow by minutes."""
     if not len(account):
         return np.zeros(0, np.int64)
     gaps = np.where(first, 0, SHORTEST + below(keys, Purpose.GAP, LONGEST - SHORTEST))
@@ -205,7 +205,7 @@ def _times(
 def _retries(keys: Keys, within: Ints) -> NDArray[np.bool_]:
     """Which events are the one before them sent again, as if no answer had come: never two in a row."""
     chosen = units(keys, Purpose.RETRY) < RETRY_RATE
-    return chosen & ~np.roll(chosen, 1) & (within > 0)
+    return np.asarray(chosen & ~np.roll(chosen, 1) & (within > 0))
 
 
 def _contents(calendar: Calendar, day: int, account: Ints, ordinal: Ints) -> NDArray[np.int64]:
@@ -226,7 +226,7 @@ def wordings(accounts: Accounts, account: NDArray[np.integer], ordinal: NDArray[
     repeat, cycle = (np.array([getattr(kind, name) for kind in ALL_KINDS]) for name in ("repeat", "cycle"))
     kind = accounts.kind[account]
     wording = ordinal // repeat[kind]
-    return np.where(cycle[kind] > 0, wording % np.maximum(cycle[kind], 1), wording).astype(np.int64)
+    return np.asarray(np.where(cycle[kind] > 0, wording % np.maximum(cycle[kind], 1), wording))
 
 
 def ordinary_shapes(
@@ -235,4 +235,4 @@ def ordinary_shapes(
     """The shape of an account's text of this number, from the account's menu, [n]."""
     menu = accounts.menu[account]
     bits = draws(accounts.event_keys(account, wording), Purpose.SHAPE)
-    return texts.menu_shapes[texts.menu_start[menu] + scaled(bits, texts.menu_size[menu])]
+    return np.asarray(texts.menu_shapes[texts.menu_start[menu] + scaled(bits, texts.menu_size[menu])])

@@ -55,7 +55,7 @@ def add_files(builder: TextsBuilder, paths: Sequence[Path]) -> None:
 
 
 def read_texts(path: Path) -> list[Row]:
-    """Rows of a Parquet or JSONL file that hold text; rows marked `ambiguous` (both benign and a template) are left out.
+    """Rows of a Parquet or JSONL file that hold text, but for those marked `ambiguous`: benign, and a template as well.
 
     Raises:
         InputError: it cannot be read, has no column `text` of text, or no row with any.

@@ -1,7 +1,7 @@
 """Who is on an imaginary provider's platform besides campaigns, and when each kind is awake: tables and their maths.
 
-Kinds are those that THREAT.md lists as benign. Shares and volumes are assumptions, set so that people are most accounts and
-machines send most requests.
+Kinds are those that must not be flagged although some of them look alike. Shares and volumes are assumptions, set so that
+people are most accounts and machines send a large part of the requests.
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ class DayCurves:
 
 def curve_of(rhythm: NDArray[np.integer], zone: NDArray[np.integer]) -> NDArray[np.int64]:
     """Row of `DayCurves` for rhythms and hours from UTC, [n]."""
-    return rhythm.astype(np.int64) * 24 + zone.astype(np.int64) % 24
+    return np.asarray(rhythm.astype(np.int64) * 24 + zone.astype(np.int64) % 24)
 
 
 def day_curves() -> DayCurves:
@@ -143,4 +143,4 @@ def day_curves() -> DayCurves:
 
 def _inverse(steps: NDArray[np.float64], row: NDArray[np.float64], minutes: NDArray[np.float64]) -> NDArray[np.float64]:
     rising = np.concatenate([row[1:] > row[:-1], [True]])  # hours in which nothing is sent have no inverse
-    return np.interp(steps, row[rising], minutes[rising])
+    return np.asarray(np.interp(steps, row[rising], minutes[rising]))

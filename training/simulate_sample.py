@@ -20,7 +20,7 @@ PEOPLE_MENUS, BANKS_A_PERSON = 24, 3
 PAYLOADS = frozenset({"snippet", "task", "request", "question", "goal", "state", "scenario", "draft", "topic"})
 """Slots whose values are what a prompt is about. A note behind them makes each prompt another one."""
 PARAGRAPHS, SENTENCES = 800, (3, 12)
-"""How many passages of so many sentences there are, for applications to be fed with and for people who go on at length."""
+"""How many passages of so many sentences there are, for applications to be fed with and for people who go on."""
 WORDINGS = 24
 """In how many ways a turn of speech with slots is filled."""
 ISSUED = 60

@@ -2,8 +2,8 @@
 
     scenario -> accounts -> events -> **texts** -> files
 
-A shape is a row of columns; each column is a range of pieces of which an event draws one, so that a prompt is a few numbers
-until it is written. A whole text from a file is a shape of one column.
+A shape is a row of columns; each column is a range of pieces of which an event draws one, so that a prompt is a few
+numbers until it is written. A whole text from a file is a shape of one column.
 """
 
 from __future__ import annotations

@@ -1,12 +1,14 @@
-"""What is true of simulated traffic, gathered while it streams by, and the files that say it. Last step, beside the traffic.
+"""What is true of simulated traffic, gathered while it streams by, and the files that say it. Last step, with the files.
 
     truth/accounts.parquet         one row an account: `account_id`, `kind`, `campaign` (null: benign), `n_events`,
-                                   `n_extraction`, `n_retries` (events that repeat an earlier one's id), `share` (extraction of
-                                   events), `first_seen`, `last_seen`, `extraction_from` (earliest it may extract; null: never)
-    truth/events/part-*.parquet    row i is row i of the part of traffic with the same name: `family` (null: no extraction),
-                                   `retry`
-    truth/truth.json               seed, sizes, counts, and a campaign each: accounts, exchanges, extraction, families and
-                                   their requests, first and last extraction, change of template
+                                   `n_extraction`, `n_retries` (events that repeat the id of the one before), `share`
+                                   (extraction of all), `first_seen`, `last_seen`, `extraction_from` (the earliest
+                                   that it may extract; null: never)
+    truth/events/part-*.parquet    row i is row i of the part of traffic with the same name: `family` (null: no
+                                   extraction), `retry`
+    truth/truth.json               seed, days, start, counts, and for each campaign: accounts, exchanges, extraction,
+                                   families and their requests, capabilities, first and last extraction, change of
+                                   template, how many are live at once, how many turn late
 
 All counts are of events as written, retries included.
 """
