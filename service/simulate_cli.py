@@ -73,7 +73,7 @@ def simulate(
             raise UsageError(f"{clash} and --scenario say the same thing twice: leave one of them out.")
         plan = read_plan(scenario)
     else:
-        plan = simple_plan(accounts, campaign_accounts, share, families if families is not None else ())
+        plan = simple_plan(accounts, campaign_accounts, share, families if families is not None else (), days)
     world = make_scenario(plan, exchanges, accounts, days, seed)
     with show_count(quiet, "simulating", world.exchanges) as progress:
         totals = write_simulation(out, world, texts if texts is not None else (), progress)

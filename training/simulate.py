@@ -2,9 +2,9 @@
 
     scenario -> accounts -> events -> texts -> **files**
 
-A finished folder holds `traffic/part-*.parquet`, which `probewatch label` reads, and `truth/` (see `simulate_truth`). It
-is made beside its place under a hidden name and renamed when all of it is there, so a killed run leaves nothing that looks
-whole. Parts follow one another in time.
+A finished folder holds `traffic/part-*.parquet`, which `probewatch label` reads, and `truth/` (see `simulate_truth`).
+It is made beside its place under a hidden name and renamed when all of it is there, so a killed run leaves nothing that
+looks whole. Parts follow one another in time.
 """
 
 from __future__ import annotations

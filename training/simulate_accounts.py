@@ -189,7 +189,8 @@ def _volumes(keys: Keys, kind: Ints, total: int, life: Ints) -> Ints:
 def _normal(keys: Keys) -> Floats:
     """Standard normal by Box and Muller (1958), [n]."""
     radius = np.sqrt(-2 * np.log1p(-units(keys, Purpose.VOLUME)))
-    return np.asarray(radius * np.cos(2 * np.pi * units(keys, Purpose.NORMAL)))
+    normal: Floats = radius * np.cos(2 * np.pi * units(keys, Purpose.NORMAL))
+    return normal
 
 
 def _split(total: int, weights: Floats) -> Ints:
@@ -198,7 +199,8 @@ def _split(total: int, weights: Floats) -> Ints:
         return np.zeros(0, np.int64)
     upto = np.cumsum(weights)
     marks = np.rint(upto / upto[-1] * total).astype(np.int64)
-    return np.diff(marks, prepend=0)
+    parts: Ints = np.diff(marks, prepend=0)
+    return parts
 
 
 def _choices(texts: Texts, kind: Ints, keys: Keys) -> NDArray[np.int64]:

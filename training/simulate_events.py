@@ -174,7 +174,8 @@ def _slice_events(calendar: Calendar, part: _Slice, activity: Floats, weights: F
 def _begins_sitting(accounts: Accounts, account: Ints, ordinal: Ints, within: Ints, keys: Keys) -> NDArray[np.bool_]:
     """Which requests begin a sitting: an account's first in a slice, and others by chance."""
     chance = np.array([1 / kind.session for kind in ALL_KINDS])[accounts.kind][account]
-    return (within == 0) | (ordinal % MOST_TURNS == 0) | (units(keys, Purpose.SESSION) < chance)
+    first: NDArray[np.bool_] = (within == 0) | (ordinal % MOST_TURNS == 0) | (units(keys, Purpose.SESSION) < chance)
+    return first
 
 
 def _places(first: NDArray[np.bool_]) -> Ints:

@@ -1,7 +1,7 @@
 """Who is on an imaginary provider's platform besides campaigns, and when each kind is awake: tables and their maths.
 
-Kinds are those that must not be flagged although some of them look alike. Shares and volumes are assumptions, set so that
-people are most accounts and machines send a large part of the requests.
+Kinds are those that must not be flagged, although some look like a campaign. Shares and volumes are assumptions, set so
+that people are most accounts and machines send a large part of the requests.
 """
 
 from __future__ import annotations
@@ -119,12 +119,14 @@ class DayCurves:
         place = share * QUANTILES
         step = np.minimum(place.astype(np.int64), QUANTILES - 1)
         low, high = self.minute[pair, step], self.minute[pair, step + 1]
-        return ((low + (place - step) * (high - low)) * 60e6).astype(np.int64)
+        minutes: NDArray[np.float64] = low + (place - step) * (high - low)
+        return (minutes * 60e6).astype(np.int64)
 
 
 def curve_of(rhythm: NDArray[np.integer], zone: NDArray[np.integer]) -> NDArray[np.int64]:
     """Row of `DayCurves` for rhythms and hours from UTC, [n]."""
-    return np.asarray(rhythm.astype(np.int64) * 24 + zone.astype(np.int64) % 24)
+    rows: NDArray[np.int64] = rhythm.astype(np.int64) * 24 + zone.astype(np.int64) % 24
+    return rows
 
 
 def day_curves() -> DayCurves:

@@ -103,14 +103,20 @@ class Plan:
     start: date = DEFAULT_START
 
 
-def simple_plan(accounts: int, members: int | None, share: float | None, families: Sequence[str]) -> Plan:
-    """One campaign, by default of a twentieth of all accounts, that begins on the third day without a ramp."""
+def simple_plan(
+    accounts: int,
+    members: int | None = None,
+    share: float | None = None,
+    families: Sequence[str] = (),
+    days: int | None = None,
+) -> Plan:
+    """One campaign, by default of a twentieth of all accounts, that begins on the third day if there are as many."""
     campaign = Campaign(
         "campaign",
         members if members is not None else max(1, accounts // 20),
         share if share is not None else DEFAULT_SHARE,
         tuple(families) if families else DEFAULT_FAMILIES,
-        first_day=2,
+        first_day=min(2, days - 1) if days is not None else 2,
     )
     return Plan((campaign,) if campaign.accounts else ())
 

@@ -1,4 +1,4 @@
-"""What is true of simulated traffic, gathered while it streams by, and the files that say it. Last step, with the files.
+"""What is true of simulated traffic, gathered while it streams by, and the files that say it. Last step.
 
     truth/accounts.parquet         one row an account: `account_id`, `kind`, `campaign` (null: benign), `n_events`,
                                    `n_extraction`, `n_retries` (events that repeat the id of the one before), `share`
