@@ -162,6 +162,14 @@ def test_people_sleep_and_jobs_do_not(sent: Sent) -> None:
     assert np.mean((office >= 8) & (office < 19)) > 0.9
 
 
+def test_an_account_with_one_request_sends_it_on_any_day(sent: Sent) -> None:
+    single = (sent.accounts.volume == 1) & (sent.accounts.first_day == 0)
+    events = sent.events.time[single[sent.events.account]]
+    days = events // 86_400_000_000 - sent.events.time.min() // 86_400_000_000
+    assert len(days) == single.sum() > 50
+    assert days.mean() == pytest.approx(13.5, abs=4 * 8.1 / len(days) ** 0.5)
+
+
 def test_offices_close_at_weekends(sent: Sent) -> None:
     weekday = (sent.events.time // 86_400_000_000 + 3) % 7  # 1 January 1970 was a Thursday
     weekend = {kind: np.mean(weekday[sent.of_kind(kind)] >= 5) for kind in ("agent_user", "person", "job")}
