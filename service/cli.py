@@ -20,6 +20,7 @@ from service.exchange_cli import export_templates, import_templates
 from service.exits import run_app
 from service.options import AsJson, BundleDir, CatalogueDir, Data, Out, Quiet, Seed, bundle_dir, load_pipeline
 from service.progress import show_progress
+from service.simulate_cli import simulate
 from service.template_cli import templates_app
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ templates_app.command("export")(export_templates)
 templates_app.command("import")(import_templates)
 templates_app.add_typer(discovery_app)
 app.add_typer(templates_app, name="templates")
+app.command()(simulate)
 
 
 class Engine(StrEnum):

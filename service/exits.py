@@ -40,7 +40,7 @@ def run_app(app: typer.Typer, arguments: Sequence[str]) -> int:
     except Exception as error:  # noqa: BLE001 (the edge: nothing below catches what it does not expect)
         return _unexpected(error)
     if code == INTERRUPTED:
-        return _fail("Interrupted: what was done is kept; repeat the command to go on.", INTERRUPTED)
+        return _fail("Interrupted: repeat the command to go on or to start over.", INTERRUPTED)
     return code if isinstance(code, int) else 0
 
 

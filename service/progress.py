@@ -1,4 +1,4 @@
-"""How far a labelling is, on a terminal. Used by `cli`; `batch` calls what this gives after every part."""
+"""How far a labelling or a simulation is, on a terminal. Used by the commands; the work calls what this gives."""
 
 from __future__ import annotations
 
@@ -30,3 +30,18 @@ def show_progress(quiet: bool) -> Iterator[Callable[[RunProgress], None]]:
             bar.update(task, said=f"{at.n_read:,} records{rate}, input {at.input} of {at.n_inputs}")
 
         yield show
+
+
+@contextmanager
+def show_count(quiet: bool, doing: str, total: int) -> Iterator[Callable[[int], None]]:
+    """What shows how many of `total` are done, called with how many more: a line on a terminal, else nothing."""
+    if quiet or not sys.stderr.isatty():
+        yield lambda more: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(doing, total=total)
+        yield lambda more: bar.advance(task, more)

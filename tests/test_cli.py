@@ -22,7 +22,7 @@ from tests.runs import records, write
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMANDS = {
-    (): ["--version", "label", "score", "report", "demo", "bundle", "templates", "train", "evaluate"],
+    (): ["--version", "label", "score", "report", "demo", "bundle", "templates", "simulate", "train", "evaluate"],
     ("label",): [
         "PATH",
         "--out",
@@ -87,6 +87,19 @@ COMMANDS = {
         "--catalogue",
         "--dry-run",
         "--yes",
+    ],
+    ("simulate",): [
+        "--out",
+        "--exchanges",
+        "--accounts",
+        "--days",
+        "--campaign-accounts",
+        "--share",
+        "--families",
+        "--scenario",
+        "--texts",
+        "--seed",
+        "--quiet",
     ],
     ("train",): ["--data", "--out", "--encoder", "--seed"],
     ("evaluate",): ["--data", "--out", "--groups", "--first", "--encoder", "--seed"],
