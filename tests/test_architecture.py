@@ -18,8 +18,8 @@ PACKAGES = ("classifier", "training", "service")
 
 ORDER = (
     "types", "errors", "reveal", "confusables", "text", "encoder", "lexicon", "shingles", "induction", "signatures",
-    "templates", "signing", "heads", "transformer", "labeler", "eprocess", "evidence", "verdicts", "families",
-    "campaigns", "bundle", "catalogue_folder", "catalogue", "pipeline",
+    "templates", "signing", "heads", "transformer", "labeler", "exceptions", "eprocess", "evidence", "verdicts",
+    "families", "campaigns", "bundle", "certification", "catalogue_folder", "catalogue", "pipeline",
 )  # fmt: skip
 """Modules of classifier; each imports only what stands before it."""
 

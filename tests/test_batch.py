@@ -229,6 +229,23 @@ def test_without_an_id_nothing_is_a_duplicate(pipeline: Pipeline, tmp_path: Path
     assert account["first_seen"] == account["last_seen"] == datetime(2026, 5, 1, tzinfo=UTC)
 
 
+def test_a_conversation_that_grows_by_fifty_turns_is_one_unit(pipeline: Pipeline, tmp_path: Path) -> None:
+    """An agent at work sends all that was said again with every step; the newest turn of the user stays the same."""
+    said = [{"role": "user", "content": "Please mend the parser of dates, and test it."}]
+    requests = []
+    for step in range(50):
+        (request,) = records(1, start=step)
+        del request["prompt"]
+        requests.append(request | {"account_id": "agent", "messages": list(said)})
+        said.append({"role": "assistant", "content": f"Step {step} of the work is done."})
+    write(tmp_path / "grown.jsonl", requests)
+    label([str(tmp_path / "grown.jsonl")], tmp_path / "run", pipeline=pipeline)
+    (account,) = pq.read_table(tmp_path / "run" / "accounts.parquet").to_pylist()
+    assert (account["n_prompts"], account["n_units"]) == (50, 1)
+    (part,) = (tmp_path / "run" / "evidence").glob("units-*.parquet")
+    assert pq.read_table(part)["channel"].to_pylist() == [0, 1]
+
+
 def test_copies_of_a_file_are_read_once(pipeline: Pipeline, tmp_path: Path) -> None:
     for name in ("a", "b"):
         write(tmp_path / f"{name}.jsonl", records(3, event_id=None))
