@@ -15,8 +15,20 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from classifier.errors import InputError, UsageError
+from service.calibrate_cli import calibrate
 from service.exits import run_app
-from service.options import AsJson, BundleDir, CatalogueDir, Data, Out, Quiet, Seed, bundle_dir, load_pipeline
+from service.options import (
+    AsJson,
+    BundleDir,
+    CatalogueDir,
+    Data,
+    Exceptions,
+    Out,
+    Quiet,
+    Seed,
+    bundle_dir,
+    load_pipeline,
+)
 from service.progress import show_progress
 from service.template_cli import templates_app
 
@@ -40,6 +52,7 @@ bundle_app = typer.Typer(
 )
 app.add_typer(bundle_app, name="bundle")
 app.add_typer(templates_app, name="templates")
+app.command()(calibrate)
 
 
 class Engine(StrEnum):
@@ -70,6 +83,7 @@ def label(
             show_default="the accounts of this run",
         ),
     ] = None,
+    exceptions: Exceptions = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Delete an earlier run in DIR first.")] = False,
     quiet: Quiet = False,
 ) -> None:
@@ -88,8 +102,10 @@ def label(
     """
     from service.batch import begun_catalogue
     from service.batch import label as label_batch
+    from service.exceptions import read_exceptions
     from service.report import write_report
 
+    agreed = read_exceptions(exceptions) if exceptions is not None else []
     pipeline = load_pipeline(bundle, catalogue, quiet, None if fresh else begun_catalogue(out))
     with show_progress(quiet) as progress:
         label_batch(
@@ -100,6 +116,7 @@ def label(
             population=population,
             workers=workers,
             fresh=fresh,
+            exceptions=agreed,
             progress=progress,
         )
     report = write_report(out)

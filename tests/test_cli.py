@@ -21,7 +21,7 @@ from tests.runs import records, write
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMANDS = {
-    (): ["--version", "label", "score", "report", "demo", "bundle", "templates", "train", "evaluate"],
+    (): ["--version", "label", "score", "report", "demo", "calibrate", "bundle", "templates", "train", "evaluate"],
     ("label",): [
         "PATH",
         "--out",
@@ -31,12 +31,14 @@ COMMANDS = {
         "--bundle",
         "--catalogue",
         "--population",
+        "--exceptions",
         "--fresh",
         "--quiet",
     ],
     ("score",): ["TEXT", "--json", "--bundle", "--catalogue"],
     ("report",): ["DIR"],
     ("demo",): ["--out"],
+    ("calibrate",): ["DIR", "--benign", "--out", "--exceptions"],
     ("bundle",): ["show", "verify"],
     ("bundle", "show"): ["DIR", "--json"],
     ("bundle", "verify"): ["DIR", "--json"],

@@ -205,9 +205,7 @@ def print_families() -> None:
     rng = np.random.default_rng(5)
     print(f"\nTime to flag a family: q = {FAMILY_RATE}, {FAMILIES} families, {POPULATION:,} others active a day;")
     print(f"campaigns begin at any time of day, {FAMILY_RUNS} of each size; shares are of their exchanges in 45 days\n")
-    print(
-        f"{'accounts':>8}{'median':>12}{'90 %':>12}{'longest':>12}{'matches':>9}  exchanges served before (median, most)"
-    )
+    print(f"{'accounts':>8}{'median':>12}{'90 %':>12}{'longest':>12}{'matches':>9}  served before (median, most)")
     honest = [first_activity(rng, POPULATION) for _ in range(3)]
     for n_accounts in (25_000, 500, 100, 30):
         found = [minutes_to_flag(rng, honest, n_accounts, (i + rng.random()) / FAMILY_RUNS) for i in range(FAMILY_RUNS)]
