@@ -18,7 +18,7 @@ def calibrate(
             "--benign",
             metavar="LIST",
             help="Vetted benign accounts: an id a line, or .jsonl, .csv or .parquet with account_id and, if you like, "
-            "stratum (their kind).",
+            "stratum (their kind; the bound rests on the kind that the list says least of).",
         ),
     ],
     out: Annotated[
@@ -34,7 +34,7 @@ def calibrate(
 
     \b
     probewatch calibrate run --benign vetted.csv
-    probewatch calibrate run --benign vetted.csv --exceptions agreed.toml --out calibration.json
+    probewatch calibrate run --benign vetted.csv --out calibration.json
     """
     from service.calibration import calibrate as measure
     from service.calibration import write_calibration

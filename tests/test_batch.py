@@ -7,7 +7,7 @@ import random
 import socket
 from collections import Counter
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,6 +20,7 @@ import pytest
 from classifier.bundle import data_dir, default_bundle_dir
 from classifier.errors import InputError, UsageError
 from classifier.evidence import merge_units
+from classifier.exceptions import AgreedException
 from classifier.pipeline import Pipeline
 from classifier.types import (
     ACCOUNT_SCHEMA,
@@ -133,6 +134,34 @@ def test_run_json_says_what_was_done(sample: Path, pipeline: Pipeline) -> None:
         "bytes": SAMPLE.stat().st_size,
         "records": truth["n_events"] + len(truth["retries"]),
     }
+
+
+def test_agreed_exceptions_excuse_an_account_and_are_said(sample: Path, pipeline: Pipeline, tmp_path: Path) -> None:
+    families = ("pw_review_bug", "pw_seeded_code", "pw_task_evolution", "pw_pair_grader")
+    agreed = [AgreedException("acct_0032", name, "ann", "their red team", date(2030, 1, 1)) for name in families]
+    agreed.append(AgreedException("acct_0032", "another", "ann", "none of it is here", date(2030, 1, 1)))
+    label([str(SAMPLE)], tmp_path / "run", pipeline=pipeline, exceptions=agreed)
+    rows = {row["account_id"]: row for row in pq.read_table(tmp_path / "run" / "accounts.parquet").to_pylist()}
+    before = {row["account_id"]: row for row in pq.read_table(sample / "accounts.parquet").to_pylist()}
+    assert (before["acct_0032"]["decision"], rows["acct_0032"]["decision"]) == ("flag", "clear")
+    assert rows["acct_0032"]["n_units"] == before["acct_0032"]["n_units"]
+    assert rows["acct_0032"]["campaign_id"] is None
+    assert rows["acct_0032"]["reasons"] == [
+        f"{n} distinct prompt{'s' if n > 1 else ''} that match {name} count for nothing (ann, until 2030-01-01: their "
+        "red team)"
+        for name, n in zip(families, (13, 11, 9, 1), strict=True)
+    ]
+    assert {name for name, row in rows.items() if row["decision"] == "flag"} == {
+        name for name, row in before.items() if row["decision"] == "flag" and name != "acct_0032"
+    }
+    said = json.loads((tmp_path / "run" / "run.json").read_text())["exceptions"]
+    assert [one["n_units"] for one in said] == [13, 11, 9, 1, 0]
+    assert said[0] == {
+        **{"account": "acct_0032", "family": "pw_review_bug", "who": "ann", "why": "their red team"},
+        **{"until": "2030-01-01", "n_units": 13},
+    }
+    label([str(SAMPLE)], tmp_path / "run", pipeline=pipeline)  # agreed upon no longer: as if it had never been
+    assert outputs(tmp_path / "run") == outputs(sample)
 
 
 def test_a_second_run_gives_the_same_bytes(sample: Path, pipeline: Pipeline, tmp_path: Path) -> None:
