@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -33,6 +33,11 @@ class Stratum:
     n: int
     k: int
     epsilon: float
+
+
+def largest_epsilon(certification: Iterable[Stratum]) -> float:
+    """What may be assumed of accounts of which it is not known what stratum they are; 1 if nothing was certified."""
+    return max((stratum.epsilon for stratum in certification), default=1.0)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 Beneath `evidence` (accounts) and `campaigns` (families), which both bet by it. For one account, day s, and bets b_k:
 
-    A[k] = (A[k] + (g(prev) - g(s)) / 6) * exp(D[k]);  prev = s;    E = sum_k A[k] + g(s)    (A = prev = 0 before)
+    A[k] = (A[k] + (g(prev) - g(s)) / 7) * exp(D[k]);  prev = s;    E = sum_k A[k] + g(s)    (A = prev = 0 before)
 
 D[k] is the day's log-factor, whose exponential has mean at most 1 under the null. Wealth 1 is spread over the bets and
 over the day to start on, weights g(s-1) - g(s), which telescope to 1; so E is a nonnegative supermartingale from 1, and
@@ -22,17 +22,15 @@ from numpy.typing import NDArray
 
 from classifier.types import LEVELS
 
-BETS = (0.02, 0.05, 0.12, 0.25, 0.5, 0.8)
-"""Shares of the wealth staked; the best one is about the share of extraction, whatever the baseline is."""
+BETS = (0.002, 0.02, 0.05, 0.12, 0.25, 0.5, 0.8)
+"""Shares of the wealth staked; the best one is about the share of extraction, whatever the baseline is. The smallest
+one finds at volume whoever exceeds a baseline of 0.001 no more than two or three times."""
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 Factors = Callable[[Ints], Floats]
-"""Row numbers [n] -> log-factors [n, c, 6] of the row's day so far, for each of c targets and each bet."""
-
-_BETS = np.array(BETS)
-_LOG_MISS = np.log1p(-_BETS)
+"""Row numbers [n] -> log-factors [n, c, k] of the row's day so far, for each of c targets and k bets."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +41,7 @@ class Round:
     day: Ints  # [n] position among the d days
     last: Ints  # [d] position in `rows` of the day's last row
     account: Ints  # [d]
-    log_start: Floats  # [d] log (g(prev) - g(s)) / 6: of starting on this day or since the active day before
+    log_start: Floats  # [d] log (g(prev) - g(s)): of starting on this day or since the active day before
     log_rest: Floats  # [d] log g(s): of starting later
 
 
@@ -80,32 +78,36 @@ def make_calendar(account: Ints, day: Ints) -> Calendar:
     for rows in np.split(by_round, np.cumsum(np.bincount(ordinal))[:-1]):
         days, position = np.unique(row_day[rows], return_inverse=True)
         last = np.searchsorted(position, np.arange(len(days)), side="right") - 1
-        log_start = np.log((start_weight(previous[days]) - start_weight(s[days])) / len(BETS))
+        log_start = np.log(start_weight(previous[days]) - start_weight(s[days]))
         rounds.append(Round(rows, position, last, owner[days], log_start, np.log(start_weight(s[days]))))
     return Calendar(rounds, np.flatnonzero(np.append(new_account, True)[1:]))
 
 
-def log_capital(calendar: Calendar, factors: Factors) -> Floats:
-    """log E after each row, [rows, c]."""
-    width = factors(np.zeros(0, np.int64)).shape[1]
-    log_a = np.full((len(calendar.last_rows), width, len(BETS)), -np.inf)
+def log_capital(calendar: Calendar, factors: Factors, opening: Factors | None = None) -> Floats:
+    """log E after each row, [rows, c]. `opening`: factors of the wealth that starts on the row's day, where they are
+    not those of what started before."""
+    width, n_bets = factors(np.zeros(0, np.int64)).shape[1:]
+    log_a = np.full((len(calendar.last_rows), width, n_bets), -np.inf)
     log_e = np.empty((sum(len(part.rows) for part in calendar.rounds), width))
     for part in calendar.rounds:
-        opened = np.logaddexp(log_a[part.account], part.log_start[:, None, None])
-        after = opened[part.day] + factors(part.rows)
+        won = factors(part.rows)
+        won_since = opening(part.rows) if opening is not None else won
+        started = (part.log_start - np.log(n_bets))[part.day, None, None]
+        after = np.logaddexp(log_a[part.account][part.day] + won, started + won_since)
         log_e[part.rows] = np.logaddexp(log_sum(after), part.log_rest[part.day, None])
         log_a[part.account] = after[part.last]
     return log_e
 
 
-def match_factors(n: Ints, hits: Ints, rate: float) -> Factors:
+def match_factors(n: Ints, hits: Ints, rate: float, bets: Sequence[float] = BETS) -> Factors:
     """hits log(1 + b/rate (1 - rate)) + (n - hits) log(1 - b), from day-so-far counts n [rows] and hits [rows, c].
 
     Null: each of the n is a hit with chance at most `rate`, given the past.
     """
-    log_hit = np.log1p(_BETS / rate * (1 - rate))
+    shares = np.array(bets)
+    log_hit, log_miss = np.log1p(shares / rate * (1 - rate)), np.log1p(-shares)
     misses = n[:, None] - hits
-    return lambda rows: hits[rows][..., None] * log_hit + misses[rows][..., None] * _LOG_MISS
+    return lambda rows: hits[rows][..., None] * log_hit + misses[rows][..., None] * log_miss
 
 
 def level_factors(hist: Ints, means: Sequence[float]) -> Factors:
@@ -114,7 +116,7 @@ def level_factors(hist: Ints, means: Sequence[float]) -> Factors:
     Null: the mean of level / 7 is at most means[c], given the past.
     """
     m = np.array(means)[:, None, None]
-    log_level = np.log1p(_BETS / m * (np.arange(LEVELS + 1)[None, :, None] / LEVELS - m))
+    log_level = np.log1p(np.array(BETS) / m * (np.arange(LEVELS + 1)[None, :, None] / LEVELS - m))
 
     def factors(rows: Ints) -> Floats:
         total = np.zeros((len(rows), len(means), len(BETS)))

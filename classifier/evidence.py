@@ -164,7 +164,7 @@ def log_e_from_counts(counts: pa.Table, baselines: Baselines) -> Floats:
     hist = _lists(counts["hist"], len(TARGETS) * (LEVELS + 1)).reshape(-1, len(TARGETS), LEVELS + 1)
     signature = log_capital(calendar, match_factors(counts["n1"].to_numpy(), hits, baselines.m1))
     intent = log_capital(calendar, level_factors(hist, baselines.m2))
-    return _log_mean(_capped(signature, intent))[calendar.last_rows]
+    return mean_over_targets(join_channels(signature, intent))[calendar.last_rows]
 
 
 def minimum_units(log_threshold: float, m1: float, share: float = 0.5) -> int:
@@ -178,11 +178,12 @@ def minimum_units(log_threshold: float, m1: float, share: float = 0.5) -> int:
     hits = np.zeros((len(n), len(TARGETS)), np.int64)
     hits[:, 0] = np.floor((n + 1) * share)
     calendar = make_calendar(n - 1, np.zeros_like(n))
-    reached = _log_mean(log_capital(calendar, match_factors(n, hits, m1))) >= log_threshold
+    reached = mean_over_targets(log_capital(calendar, match_factors(n, hits, m1))) >= log_threshold
     return int(n[reached.argmax()]) if reached.any() else MOST_UNITS + 1
 
 
-def _capped(signature: Floats, intent: Floats) -> Floats:
+def join_channels(signature: Floats, intent: Floats) -> Floats:
+    """log e_c from log E1_c and log E2_c, of any shape."""
     return np.asarray(signature + np.minimum(_hedged(intent), np.log(CAP)))
 
 
@@ -191,7 +192,8 @@ def _hedged(intent: Floats) -> Floats:
     return np.asarray(np.logaddexp(0, intent) - np.log(2))
 
 
-def _log_mean(log_targets: Floats) -> Floats:
+def mean_over_targets(log_targets: Floats) -> Floats:
+    """log e from log e_c, the targets on the last axis."""
     return np.asarray(log_sum(log_targets) - np.log(len(TARGETS)))
 
 
@@ -248,8 +250,8 @@ def _replay_block(units: pa.Table, baselines: Baselines) -> Replay:
     signature = log_capital(calendar, match_factors(tally.n1, tally.hits, baselines.m1))
     public = log_capital(calendar, match_factors(tally.n1, tally.hits_any, baselines.m1))[last]
     intent = log_capital(calendar, level_factors(tally.hist, baselines.m2))
-    log_e_target = _capped(signature, intent)
-    log_e, log_review_target = _log_mean(log_e_target), public + _hedged(intent[last])
+    log_e_target = join_channels(signature, intent)
+    log_e, log_review_target = mean_over_targets(log_e_target), public + _hedged(intent[last])
     records = record_rows(account, log_e)
     signature_rows = units["channel"].to_numpy() == Channel.SIGNATURE
     return Replay(
@@ -259,9 +261,12 @@ def _replay_block(units: pa.Table, baselines: Baselines) -> Replay:
         log_max_e=np.maximum.reduceat(log_e, first) if len(first) else log_e,
         log_e_target=log_e_target[last],
         log_max_e_target=np.maximum.reduceat(log_e_target, first) if len(first) else log_e_target,
-        log_review=_log_mean(log_review_target),
+        log_review=mean_over_targets(log_review_target),
         log_review_target=log_review_target,
-        log_basis=np.stack([_log_mean(signature[last]), _log_mean(public), _log_mean(_hedged(intent[last]))], axis=1),
+        log_basis=np.stack(
+            [mean_over_targets(signature[last]), mean_over_targets(public), mean_over_targets(_hedged(intent[last]))],
+            axis=1,
+        ),
         record_account=account[records],
         record_us=us[records],
         record_log_e=log_e[records],

@@ -2,7 +2,14 @@
 
 Beneath `campaigns`. Prompts that share a scaffold are one observation of the classifier, so here the unit is the
 account: each day, of n accounts active so far h have a verified match of the family, which is bet on as an account's
-matches are (`eprocess`). Null: whatever has happened, an account matches it that day with a chance of at most q.
+matches are (`eprocess`).
+
+Null: whatever happened before, and whatever those who became active earlier that day do in all of it, an account that
+becomes active matches the family that day with a chance of at most q. Then a product over accounts, taken in the order
+in which they become active, has a mean of at most 1 wherever it is begun and stopped, and counting an account as a miss
+until it matches can only lower it. So what starts on a day is staked half on all of the day's accounts and half,
+evenly, on those that become active from each of its PARTS on: the many that were active before a campaign began would
+outweigh it until midnight.
 """
 
 from __future__ import annotations
@@ -17,6 +24,7 @@ from numpy.typing import NDArray
 
 from classifier.eprocess import (
     Bools,
+    Factors,
     Floats,
     Ints,
     changes,
@@ -33,6 +41,11 @@ from classifier.verdicts import Times, by_step_up, flag_scale, flag_times
 
 FAMILY_RATE = 1e-4
 """q: an honest account's chance to match a given exclusive family on a given day is at most this, as certified."""
+FAMILY_BETS = (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 0.8)
+"""Shares of the wealth staked; the best one is about the campaign's share of the active accounts."""
+PARTS = 48
+"""Half-hours of a day, at the beginning of each of which a bet on a family may start."""
+PART_US = DAY_US // PARTS
 
 
 @dataclass(frozen=True)
@@ -61,12 +74,14 @@ class Matches:
 
 
 @dataclass(frozen=True)
-class _FamilyRows:
-    """log E of families over time, in order of both."""
+class FamilyRows:
+    """When families are judged, in order of family, then time: at an account's first match of a day (`is_hit`), where
+    `began` says when the account became active that day, and at the end of every day; us since 1970."""
 
     family: Ints
     us: Ints
-    log_e: Floats
+    is_hit: Bools
+    began: Ints
 
 
 def family_evidence(units: pa.Table, n_families: int, rate: float = FAMILY_RATE) -> FamilyEvidence:
@@ -82,12 +97,14 @@ def family_evidence(units: pa.Table, n_families: int, rate: float = FAMILY_RATE)
             f"The index must hold at least the {n_matched} exclusive families that units match, got {n_families}: "
             "count those of the bundle and catalogue that labelled."
         )
-    rows = _family_process(units, matches, rate)
+    began = _activity(units)
+    rows = _family_rows(matches, began)
+    log_e = log_family_capital(rows, np.sort(began.us), rate)
     log_max = np.full(n_matched, -np.inf)
-    np.maximum.at(log_max, rows.family, rows.log_e)
+    np.maximum.at(log_max, rows.family, log_e)
     n_flagged, scale = by_step_up(log_max, n_families), flag_scale(n_families)
-    up = record_rows(rows.family, rows.log_e)
-    times = flag_times(rows.family[up], rows.us[up], rows.log_e[up], n_matched, n_flagged, scale)
+    up = record_rows(rows.family, log_e)
+    times = flag_times(rows.family[up], rows.us[up], log_e[up], n_matched, n_flagged, scale)
     return FamilyEvidence(matches.families, log_max, ~np.isnat(times), times)
 
 
@@ -106,29 +123,64 @@ def verified_matches(units: pa.Table) -> Matches:
     )
 
 
-def _family_process(units: pa.Table, matches: Matches, rate: float) -> _FamilyRows:
-    """log E of every family after each account's first match of a day, and at the end of every day with units."""
+def log_family_capital(rows: FamilyRows, began: Ints, rate: float) -> Floats:
+    """log E of a family at each row. `began`: when every account, of any conduct, became active on each of its days,
+    sorted."""
+    day = rows.us // DAY_US
+    starts = changes(rows.family, day)
+
+    def factors_since(part: int) -> Factors:
+        since = day * DAY_US + part * PART_US
+        active = np.searchsorted(began, rows.us, side="right") - np.searchsorted(began, since)
+        hits = running((rows.is_hit & (rows.began >= since)).astype(np.int64), starts)
+        return match_factors(np.maximum(active, 0), hits[:, None], rate, FAMILY_BETS)
+
+    whole = factors_since(0)
+    everything = np.arange(len(day))
+    by_part = np.full((len(day), 1, len(FAMILY_BETS)), -np.inf)
+    for part in range(PARTS):
+        by_part = np.logaddexp(by_part, factors_since(part)(everything))
+    opening = np.logaddexp(whole(everything), by_part - np.log(PARTS)) - np.log(2)
+    return log_capital(make_calendar(rows.family, day), whole, lambda chosen: np.asarray(opening[chosen]))[:, 0]
+
+
+@dataclass(frozen=True)
+class _Activity:
+    """When each account became active on each of its days, in order of account, then day."""
+
+    accounts: pa.Array
+    account: Ints
+    us: Ints
+
+
+def _activity(units: pa.Table) -> _Activity:
     active = units.filter(pc.field("channel") == Channel.SIGNATURE)
-    began = _firsts(string_ranks(active["account_id"]), microseconds(active["timestamp"]))
-    days, first = np.unique(began // DAY_US, return_index=True)
-    hits = _first_matches(matches)
-    family = np.concatenate([hits.family, np.repeat(np.arange(len(matches.families)), len(days))])
-    us = np.concatenate([hits.us, np.tile((days + 1) * DAY_US - 1, len(matches.families))])
-    is_hit = np.arange(len(us)) < len(hits.us)
-    order = np.lexsort((~is_hit, us, family))
-    family, us, is_hit = family[order], us[order], is_hit[order]
-    opened = first[np.searchsorted(days, us // DAY_US)] if len(us) else us
-    n = np.searchsorted(began, us, side="right") - opened
-    h = running(is_hit.astype(np.int64), changes(family, us // DAY_US))
-    log_e = log_capital(make_calendar(family, us // DAY_US), match_factors(n, h[:, None], rate))[:, 0]
-    return _FamilyRows(family, us, log_e)
-
-
-def _firsts(account: Ints, us: Ints) -> Ints:
-    """Times of each account's first row of each day, sorted."""
+    account, us = string_ranks(active["account_id"]), microseconds(active["timestamp"])
     order = np.lexsort((us, account))
     account, us = account[order], us[order]
-    return np.sort(us[changes(account, us // DAY_US)])
+    first = changes(account, us // DAY_US)
+    return _Activity(pc.unique(active["account_id"]).sort(), account[first], us[first])
+
+
+def _family_rows(matches: Matches, began: _Activity) -> FamilyRows:
+    """Each account's first match of a day, and the end of every day with activity."""
+    hits, n_families = _first_matches(matches), len(matches.families)
+    days = np.unique(began.us // DAY_US)
+    family = np.concatenate([hits.family, np.repeat(np.arange(n_families), len(days))])
+    us = np.concatenate([hits.us, np.tile((days + 1) * DAY_US - 1, n_families)])
+    of_hit = _began_of(hits, began)
+    is_hit = np.arange(len(us)) < len(hits.us)
+    order = np.lexsort((~is_hit, us, family))
+    return FamilyRows(family[order], us[order], is_hit[order], np.append(of_hit, us[len(of_hit) :])[order])
+
+
+def _began_of(hits: Matches, began: _Activity) -> Ints:
+    """When the account of each hit became active that day."""
+    place = pc.index_in(pa.array(hits.accounts, pa.string()), began.accounts).to_numpy().astype(np.int64)
+    day, first_day = hits.us // DAY_US, began.us.min(initial=0) // DAY_US
+    width = int(began.us.max(initial=0) // DAY_US - first_day) + 1
+    known = began.account * width + began.us // DAY_US - first_day
+    return np.asarray(began.us[np.searchsorted(known, place[hits.account] * width + day - first_day)])
 
 
 def _first_matches(matches: Matches) -> Matches:

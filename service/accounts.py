@@ -8,7 +8,7 @@ Sums over labels and units are DuckDB's, out of core. Events are named as eviden
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import Any, NamedTuple
 
@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 
 from classifier.campaigns import Campaigns
 from classifier.evidence import Baselines, Replay
+from classifier.exceptions import AgreedException
 from classifier.types import ACCOUNT_SCHEMA, LEVELS, TARGETS, Channel, Decision
 from classifier.verdicts import Verdicts
 from service.database import query
@@ -43,7 +44,7 @@ GROUP BY account_id
 _FAMILIES_SQL = f"""
 SELECT account_id, y > 0 AS exclusive, family, count(*), count(DISTINCT epoch_us(timestamp) // {_DAY_US})
 FROM units SEMI JOIN judged USING (account_id)
-WHERE channel = {Channel.SIGNATURE} AND matched > 0 AND family IS NOT NULL
+WHERE channel = {Channel.SIGNATURE} AND (y > 0 OR y_public > 0) AND family IS NOT NULL
 GROUP BY GROUPING SETS ((account_id, exclusive), (account_id, exclusive, family))
 ORDER BY account_id, exclusive, count(*) DESC, family
 """
@@ -72,6 +73,7 @@ class Judged(NamedTuple):
     replay: Replay
     campaigns: Campaigns
     baselines: Baselines
+    excused: Sequence[tuple[AgreedException, int]] = ()  # and how many units
 
 
 def build_accounts(db: duckdb.DuckDBPyConnection, judged: Judged) -> pa.Table:
@@ -134,7 +136,7 @@ def _reason_columns(db: duckdb.DuckDBPyConnection, columns: dict[str, pa.Array],
     worth_naming = pc.is_in(columns["decision"], pa.array([str(Decision.FLAG), str(Decision.REVIEW)]))
     db.register("judged", pa.table({"account_id": columns["account_id"].filter(worth_naming)}))
     events = _lists(db.execute(_EVENTS_SQL).fetchall())
-    reasons = [reasons_of(case, judged.baselines, least) for case in _cases(db, columns, judged.campaigns.table)]
+    reasons = [reasons_of(case, judged.baselines, least) for case in _cases(db, columns, judged)]
     db.unregister("judged")
     return {
         "reasons": pa.array(reasons, strings),
@@ -142,8 +144,9 @@ def _reason_columns(db: duckdb.DuckDBPyConnection, columns: dict[str, pa.Array],
     }
 
 
-def _cases(db: duckdb.DuckDBPyConnection, columns: dict[str, pa.Array], campaigns: pa.Table) -> Iterator[Case]:
-    """Every account as its reasons see it; uses are filled in for the `judged`."""
+def _cases(db: duckdb.DuckDBPyConnection, columns: dict[str, pa.Array], judged: Judged) -> Iterator[Case]:
+    """Every account as its reasons see it; uses are filled in for the `judged` of the database."""
+    campaigns = judged.campaigns.table
     uses = _family_uses(db)
     intent = {account: IntentUse(n, tuple(means)) for account, n, *means in db.execute(_INTENT_SQL).fetchall()}
     sizes = dict(zip(campaigns["campaign_id"].to_pylist(), campaigns["n_accounts"].to_pylist(), strict=True))
@@ -158,6 +161,7 @@ def _cases(db: duckdb.DuckDBPyConnection, columns: dict[str, pa.Array], campaign
             intent=intent.get(name),
             campaign=campaign,
             n_campaign_accounts=sizes.get(campaign, 0),
+            excused=[pair for pair in judged.excused if pair[0].account == name],
         )
 
 

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from classifier.errors import InputError, UsageError
 from classifier.evidence import merge_units
+from classifier.exceptions import AgreedException
 from classifier.labeler import Labelled
 from classifier.types import EVENT_SCHEMA, LABEL_SCHEMA
 from service.findings import RunSummary, conclude
@@ -55,6 +56,7 @@ def label(
     population: int | None = None,
     workers: int | None = None,
     fresh: bool = False,
+    exceptions: Sequence[AgreedException] = (),
     progress: Callable[[Progress], None] = lambda progress: None,
 ) -> RunSummary:
     """Label files, folders and globs of traffic into the folder `out`; resumes there, or adds to what is there.
@@ -63,6 +65,7 @@ def label(
         population: registered accounts, an upper bound that must not depend on the traffic; those of the run if None.
         workers: processes that label; as many as there are processors if None.
         fresh: delete what an earlier run wrote in `out` first.
+        exceptions: matches that were agreed to count for nothing; as given now, whatever earlier runs were given.
         progress: called after every part, in this thread.
 
     Raises:
@@ -82,7 +85,7 @@ def label(
         with _Labelling(folder, pipeline, n_workers) as labelling:
             _label_all(labelling, planned, progress)
         seconds = {"label": time.monotonic() - started}
-        return conclude(folder, pipeline, population, n_workers, seconds)
+        return conclude(folder, pipeline, population, n_workers, seconds, exceptions)
 
 
 def begun_catalogue(path: Path) -> str | None:

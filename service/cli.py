@@ -15,10 +15,22 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from classifier.errors import InputError, UsageError
+from service.calibrate_cli import calibrate
 from service.discovery_cli import discovery_app
 from service.exchange_cli import export_templates, import_templates
 from service.exits import run_app
-from service.options import AsJson, BundleDir, CatalogueDir, Data, Out, Quiet, Seed, bundle_dir, load_pipeline
+from service.options import (
+    AsJson,
+    BundleDir,
+    CatalogueDir,
+    Data,
+    Exceptions,
+    Out,
+    Quiet,
+    Seed,
+    bundle_dir,
+    load_pipeline,
+)
 from service.progress import show_progress
 from service.simulate_cli import simulate
 from service.template_cli import templates_app
@@ -47,6 +59,7 @@ templates_app.command("import")(import_templates)
 templates_app.add_typer(discovery_app)
 app.add_typer(templates_app, name="templates")
 app.command()(simulate)
+app.command()(calibrate)
 
 
 class Engine(StrEnum):
@@ -77,6 +90,7 @@ def label(
             show_default="the accounts of this run",
         ),
     ] = None,
+    exceptions: Exceptions = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Delete an earlier run in DIR first.")] = False,
     quiet: Quiet = False,
 ) -> None:
@@ -95,8 +109,10 @@ def label(
     """
     from service.batch import begun_catalogue
     from service.batch import label as label_batch
+    from service.exceptions import read_exceptions
     from service.report import write_report
 
+    agreed = read_exceptions(exceptions) if exceptions is not None else []
     pipeline = load_pipeline(bundle, catalogue, quiet, None if fresh else begun_catalogue(out))
     with show_progress(quiet) as progress:
         label_batch(
@@ -107,6 +123,7 @@ def label(
             population=population,
             workers=workers,
             fresh=fresh,
+            exceptions=agreed,
             progress=progress,
         )
     report = write_report(out)

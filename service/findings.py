@@ -18,9 +18,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import duckdb
 import pyarrow as pa
 
+from classifier.bundle import largest_epsilon
 from classifier.campaigns import DISCOVER_ACCOUNTS, FAMILY_USE_SQL, SCAFFOLD_USE_SQL, discover, find_campaigns
 from classifier.errors import InputError, UsageError
 from classifier.evidence import MERGE_UNITS_SQL, count_days, replay
+from classifier.exceptions import AgreedException, excuse
 from classifier.types import SCHEMA_VERSION, UNIT_SCHEMA, Decision
 from classifier.verdicts import ALPHA, REVIEW_ALPHA, decide, fdr_bound
 from service.accounts import Judged, build_accounts
@@ -59,7 +61,7 @@ class RunSummary:
 
 
 class _Tables(NamedTuple):
-    """The tables of a run, and how many of its accounts are flagged."""
+    """The tables of a run, how many of its accounts are flagged, and the units that each exception excused."""
 
     counts: pa.Table
     accounts: pa.Table
@@ -67,12 +69,19 @@ class _Tables(NamedTuple):
     discovered: pa.Table
     population: int
     n_flagged: int
+    n_excused: Sequence[int]
 
 
 def conclude(
-    folder: RunFolder, pipeline: Pipeline, population: int | None, workers: int, seconds: Mapping[str, float]
+    folder: RunFolder,
+    pipeline: Pipeline,
+    population: int | None,
+    workers: int,
+    seconds: Mapping[str, float],
+    exceptions: Sequence[AgreedException],
 ) -> RunSummary:
-    """Write what the parts of the folder amount to; `seconds` and `workers` are noted in run.json.
+    """Write what the parts of the folder amount to, but for agreed exceptions; `seconds` and `workers` are noted in
+    run.json.
 
     Raises:
         InputError: no record was labelled; rejected.jsonl says why.
@@ -88,9 +97,9 @@ def conclude(
             raise InputError("The input holds no record: expected at least one with account_id and prompt.")
         raise InputError(f"Not one of {counts.read:,} records could be labelled; {where} says why for each.")
     with database(folder.spill, workers) as db:
-        tables = _find(db, folder, pipeline, population)
+        tables = _find(db, folder, pipeline, population, exceptions)
     _write_tables(folder, tables)
-    strata = [(max((s.epsilon for s in pipeline.certification), default=1.0), tables.population)]
+    strata = [(largest_epsilon(pipeline.certification), tables.population)]
     decisions = Counter(tables.accounts["decision"].to_pylist())
     elapsed = {**seconds, "findings": time.monotonic() - started}
     summary = RunSummary(
@@ -102,8 +111,17 @@ def conclude(
         seconds={**elapsed, "total": sum(elapsed.values())},
     )
     records = {digest: sum(part.n_read for part in parts) for digest, parts in facts.items()}
-    folder.write_json("run.json", _document(folder, pipeline, summary, tables, records, population, workers))
+    folder.write_json(
+        "run.json",
+        _document(folder, pipeline, summary, tables, records, population, workers) | _excepted(exceptions, tables),
+    )
     return summary
+
+
+def _excepted(exceptions: Sequence[AgreedException], tables: _Tables) -> dict[str, Any]:
+    """Of run.json: what was agreed upon, and how many units it excused."""
+    pairs = zip(exceptions, tables.n_excused, strict=True)
+    return {"exceptions": [asdict(one) | {"until": one.until.isoformat(), "n_units": n} for one, n in pairs]}
 
 
 def _write_tables(folder: RunFolder, tables: _Tables) -> None:
@@ -123,9 +141,17 @@ def _counts(parts: Sequence[PartFacts]) -> Counts:
     )
 
 
-def _find(db: duckdb.DuckDBPyConnection, folder: RunFolder, pipeline: Pipeline, population: int | None) -> _Tables:
+def _find(
+    db: duckdb.DuckDBPyConnection,
+    folder: RunFolder,
+    pipeline: Pipeline,
+    population: int | None,
+    exceptions: Sequence[AgreedException],
+) -> _Tables:
     db.execute(f"CREATE VIEW labels AS SELECT * FROM {parquet_source(folder.files(LABELS))}")
-    units = query(db, MERGE_UNITS_SQL.format(source=parquet_source(folder.files(EVIDENCE, "units-")))).cast(UNIT_SCHEMA)
+    source = parquet_source(folder.files(EVIDENCE, "units-"))
+    excused = excuse(query(db, MERGE_UNITS_SQL.format(source=source)).cast(UNIT_SCHEMA), exceptions)
+    units = excused.units
     n_accounts = query(db, "SELECT count(DISTINCT account_id) AS n FROM labels")["n"][0].as_py()
     if population is not None and population < n_accounts:
         raise UsageError(
@@ -139,8 +165,17 @@ def _find(db: duckdb.DuckDBPyConnection, folder: RunFolder, pipeline: Pipeline, 
     campaigns = find_campaigns(units, use, pipeline.n_families)
     uses = query(db, SCAFFOLD_USE_SQL.format(source="labels", least_accounts=DISCOVER_ACCOUNTS))
     db.register("units", units)
-    accounts = build_accounts(db, Judged(verdicts, replayed, campaigns, pipeline.baselines))
-    return _Tables(count_days(units), accounts, campaigns.table, discover(uses), registered, verdicts.n_flagged)
+    agreed = [pair for pair in zip(exceptions, excused.n_units, strict=True) if pair[1]]
+    accounts = build_accounts(db, Judged(verdicts, replayed, campaigns, pipeline.baselines, agreed))
+    return _Tables(
+        count_days(units),
+        accounts,
+        campaigns.table,
+        discover(uses),
+        registered,
+        verdicts.n_flagged,
+        excused.n_units,
+    )
 
 
 def _document(

@@ -34,6 +34,15 @@ CatalogueDir = Annotated[
         show_default="none",
     ),
 ]
+Exceptions = Annotated[
+    Path | None,
+    typer.Option(
+        "--exceptions",
+        metavar="FILE",
+        help="Matches agreed to count for nothing: TOML, [[exception]] with account, family, who, why, until.",
+        show_default="none",
+    ),
+]
 Seed = Annotated[int, typer.Option("--seed", metavar="N", help="Same seed, data and machine: same outcome.")]
 
 

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from classifier.evidence import Baselines
+from classifier.exceptions import AgreedException
 from classifier.types import TARGETS, Decision
-from service.report_words import counted, percent, title_of
+from service.report_words import counted, percent, title_of, visible
 
 MOST_FAMILIES = 3
 """Families named, those with most units."""
@@ -47,14 +48,17 @@ class Case:
     intent: IntentUse | None = None
     campaign: str | None = None
     n_campaign_accounts: int = 0
+    excused: Sequence[tuple[AgreedException, int]] = ()  # and how many of its units
 
 
 def reasons_of(case: Case, baselines: Baselines, least_units: int) -> list[str]:
-    """Sentences, weightiest first; none for `clear`. `least_units`: what it takes to be judged at all."""
+    """Sentences, weightiest first; for `clear`, only what was excused. `least_units`: what it takes to be judged at
+    all."""
+    excused = [_excused(*pair) for pair in case.excused]
     if case.decision is Decision.CLEAR:
-        return []
+        return excused
     if case.decision is Decision.INSUFFICIENT_EVIDENCE:
-        return [_too_few(case.n_units, least_units)]
+        return [_too_few(case.n_units, least_units), *excused]
     said = []
     if case.exclusive is not None:
         rate = f"1 in {round(1 / baselines.m1):,}"
@@ -65,7 +69,12 @@ def reasons_of(case: Case, baselines: Baselines, least_units: int) -> list[str]:
         said += _of_intent(case.intent, case.capabilities, baselines)
     if case.campaign is not None:
         said.append(f"one of {case.n_campaign_accounts:,} accounts in {case.campaign}")
-    return said
+    return said + excused
+
+
+def _excused(agreed: AgreedException, n_units: int) -> str:
+    by = f"{visible(agreed.who)}, until {agreed.until}: {visible(agreed.why)}"
+    return f"{counted(n_units, 'distinct prompt')} that match {visible(agreed.family)} count for nothing ({by})"
 
 
 def _matched(use: FamilyUse, n_units: int, kind: str) -> str:

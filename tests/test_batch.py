@@ -7,7 +7,7 @@ import random
 import socket
 from collections import Counter
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,6 +20,7 @@ import pytest
 from classifier.bundle import data_dir, default_bundle_dir
 from classifier.errors import InputError, UsageError
 from classifier.evidence import merge_units
+from classifier.exceptions import AgreedException
 from classifier.pipeline import Pipeline
 from classifier.types import (
     ACCOUNT_SCHEMA,
@@ -135,6 +136,34 @@ def test_run_json_says_what_was_done(sample: Path, pipeline: Pipeline) -> None:
     }
 
 
+def test_agreed_exceptions_excuse_an_account_and_are_said(sample: Path, pipeline: Pipeline, tmp_path: Path) -> None:
+    families = ("pw_review_bug", "pw_seeded_code", "pw_task_evolution", "pw_pair_grader")
+    agreed = [AgreedException("acct_0032", name, "ann", "their red team", date(2030, 1, 1)) for name in families]
+    agreed.append(AgreedException("acct_0032", "another", "ann", "none of it is here", date(2030, 1, 1)))
+    label([str(SAMPLE)], tmp_path / "run", pipeline=pipeline, exceptions=agreed)
+    rows = {row["account_id"]: row for row in pq.read_table(tmp_path / "run" / "accounts.parquet").to_pylist()}
+    before = {row["account_id"]: row for row in pq.read_table(sample / "accounts.parquet").to_pylist()}
+    assert (before["acct_0032"]["decision"], rows["acct_0032"]["decision"]) == ("flag", "clear")
+    assert rows["acct_0032"]["n_units"] == before["acct_0032"]["n_units"]
+    assert rows["acct_0032"]["campaign_id"] is None
+    assert rows["acct_0032"]["reasons"] == [
+        f"{n} distinct prompt{'s' if n > 1 else ''} that match {name} count for nothing (ann, until 2030-01-01: their "
+        "red team)"
+        for name, n in zip(families, (13, 11, 9, 1), strict=True)
+    ]
+    assert {name for name, row in rows.items() if row["decision"] == "flag"} == {
+        name for name, row in before.items() if row["decision"] == "flag" and name != "acct_0032"
+    }
+    said = json.loads((tmp_path / "run" / "run.json").read_text())["exceptions"]
+    assert [one["n_units"] for one in said] == [13, 11, 9, 1, 0]
+    assert said[0] == {
+        **{"account": "acct_0032", "family": "pw_review_bug", "who": "ann", "why": "their red team"},
+        **{"until": "2030-01-01", "n_units": 13},
+    }
+    label([str(SAMPLE)], tmp_path / "run", pipeline=pipeline)  # agreed upon no longer: as if it had never been
+    assert outputs(tmp_path / "run") == outputs(sample)
+
+
 def test_a_second_run_gives_the_same_bytes(sample: Path, pipeline: Pipeline, tmp_path: Path) -> None:
     before = outputs(sample)
     label([str(SAMPLE)], sample, pipeline=pipeline)
@@ -227,6 +256,23 @@ def test_without_an_id_nothing_is_a_duplicate(pipeline: Pipeline, tmp_path: Path
     (account,) = pq.read_table(tmp_path / "run" / "accounts.parquet").to_pylist()
     assert account["n_prompts"] == 9 and account["n_units"] <= 1  # one observation, however often it is sent
     assert account["first_seen"] == account["last_seen"] == datetime(2026, 5, 1, tzinfo=UTC)
+
+
+def test_a_conversation_that_grows_by_fifty_turns_is_one_unit(pipeline: Pipeline, tmp_path: Path) -> None:
+    """An agent at work sends all that was said again with every step; the newest turn of the user stays the same."""
+    said = [{"role": "user", "content": "Please mend the parser of dates, and test it."}]
+    requests = []
+    for step in range(50):
+        (request,) = records(1, start=step)
+        del request["prompt"]
+        requests.append(request | {"account_id": "agent", "messages": list(said)})
+        said.append({"role": "assistant", "content": f"Step {step} of the work is done."})
+    write(tmp_path / "grown.jsonl", requests)
+    label([str(tmp_path / "grown.jsonl")], tmp_path / "run", pipeline=pipeline)
+    (account,) = pq.read_table(tmp_path / "run" / "accounts.parquet").to_pylist()
+    assert (account["n_prompts"], account["n_units"]) == (50, 1)
+    (part,) = (tmp_path / "run" / "evidence").glob("units-*.parquet")
+    assert pq.read_table(part)["channel"].to_pylist() == [0, 1]
 
 
 def test_copies_of_a_file_are_read_once(pipeline: Pipeline, tmp_path: Path) -> None:

@@ -21,10 +21,9 @@ from classifier.campaigns import (
     discover,
     find_campaigns,
 )
-from classifier.eprocess import BETS
 from classifier.errors import UsageError
 from classifier.evidence import DAY_US, merge_units
-from classifier.families import FAMILY_RATE, family_evidence
+from classifier.families import FAMILY_BETS, FAMILY_RATE, PARTS, family_evidence
 from classifier.types import CAMPAIGN_SCHEMA, DISCOVERED_SCHEMA, LABEL_SCHEMA
 from classifier.verdicts import flag_scale
 from tests.unit_rows import unit_rows
@@ -87,10 +86,15 @@ def test_family_evidence_by_hand() -> None:
     ]
     evidence = family_evidence(merge_units(parts), N_FAMILIES)
     g = [1 / (1 + math.log2(1 + s)) for s in range(4)]
-    hit = [1 + b / FAMILY_RATE * (1 - FAMILY_RATE) for b in BETS]
-    day_0 = [(g[0] - g[1]) / 6 * h**2 * (1 - b) for h, b in zip(hit, BETS, strict=True)]
-    day_1 = [(a + (g[1] - g[2]) / 6) * (1 - b) ** 2 for a, b in zip(day_0, BETS, strict=True)]
-    day_2 = [(a + (g[2] - g[3]) / 6) * h for a, h in zip(day_1, hit, strict=True)]
+    hit = [1 + b / FAMILY_RATE * (1 - FAMILY_RATE) for b in FAMILY_BETS]
+    bets = [(b, h) for b, h in zip(FAMILY_BETS, hit, strict=True)]
+    early = 1 / 2 + 1 / 2 / PARTS  # all that is staked on accounts active from the first half-hour on
+    starts = [(g[s] - g[s + 1]) / len(bets) for s in range(3)]
+    day_0 = [starts[0] * (early * h**2 * (1 - b) + 1 - early) for b, h in bets]
+    day_1 = [
+        a * (1 - b) ** 2 + starts[1] * (early * (1 - b) ** 2 + 1 - early) for a, (b, _) in zip(day_0, bets, strict=True)
+    ]
+    day_2 = [a * h + starts[2] * (early * h + 1 - early) for a, (_, h) in zip(day_1, bets, strict=True)]
     assert evidence.families == ["f"]
     assert evidence.log_max_e[0] == pytest.approx(math.log(sum(day_2) + g[3]), rel=1e-12)
     assert math.log(sum(day_0) + g[1]) < evidence.log_max_e[0]

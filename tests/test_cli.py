@@ -22,7 +22,10 @@ from tests.runs import records, write
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMANDS = {
-    (): ["--version", "label", "score", "report", "demo", "bundle", "templates", "simulate", "train", "evaluate"],
+    (): [
+        *("--version", "label", "score", "report", "demo", "calibrate"),
+        *("bundle", "templates", "simulate", "train", "evaluate"),
+    ],
     ("label",): [
         "PATH",
         "--out",
@@ -32,12 +35,14 @@ COMMANDS = {
         "--bundle",
         "--catalogue",
         "--population",
+        "--exceptions",
         "--fresh",
         "--quiet",
     ],
     ("score",): ["TEXT", "--json", "--bundle", "--catalogue"],
     ("report",): ["DIR"],
     ("demo",): ["--out"],
+    ("calibrate",): ["DIR", "--benign", "--out", "--exceptions"],
     ("bundle",): ["show", "verify"],
     ("bundle", "show"): ["DIR", "--json"],
     ("bundle", "verify"): ["DIR", "--json"],
@@ -311,6 +316,29 @@ def test_report_says_where_it_is(capsys: pytest.CaptureFixture[str], traffic: Pa
     ran = Ran(capsys, "report", tmp_path / "run")
     assert (ran.code, ran.out) == (0, f"{tmp_path / 'run' / 'report.html'}\n")
     assert (tmp_path / "run" / "report.html").exists()
+
+
+def test_calibrate_certifies_vetted_accounts(capsys: pytest.CaptureFixture[str], traffic: Path, tmp_path: Path) -> None:
+    run, vetted, out = tmp_path / "run", tmp_path / "vetted.txt", tmp_path / "calibration.json"
+    Ran(capsys, "label", traffic, "--out", run, "--quiet")
+    vetted.write_text("account-0\naccount-1\nelsewhere\n")
+    ran = Ran(capsys, "calibrate", run, "--benign", vetted, "--out", out)
+    assert (ran.code, ran.err) == (0, "")
+    assert ran.out.startswith("2 vetted accounts in this run, with 2 distinct prompts in the median; 1 on the list")
+    assert "fdr_bound for this run, 0 flags of 4 registered accounts: 100\u00a0%" in ran.out
+    document = json.loads(out.read_text())
+    assert document["strata"] == [{"stratum": "accounts", "n": 2, "k": 0, "epsilon": pytest.approx(1 - 0.05**0.5)}]
+    for arguments, code, said in (
+        ([tmp_path / "nowhere", "--benign", vetted], 3, "holds no run.json"),
+        ([run, "--benign", tmp_path / "nowhere.csv"], 3, "nowhere.csv: cannot be read (No such file or directory)"),
+        ([run, "--benign", traffic, "--exceptions", vetted], 3, "vetted.txt: is not valid TOML"),
+        ([run, "--benign", vetted, "--out", tmp_path / "no" / "folder.json"], 5, "cannot be written"),
+        ([run], 2, "Missing option '--benign'"),
+    ):
+        ran = Ran(capsys, "calibrate", *arguments)
+        assert ran.code == code and said in ran.sentence
+    ran = Ran(capsys, "label", traffic, "--out", tmp_path / "new", "--exceptions", tmp_path / "nowhere.toml")
+    assert ran.code == 3 and "nowhere.toml: cannot be read" in ran.sentence and not (tmp_path / "new").exists()
 
 
 def test_the_demo_finds_both_campaigns(

@@ -63,8 +63,8 @@ def test_start_weights_telescope_to_one() -> None:
 
 
 def test_one_match_on_the_first_day_by_hand() -> None:
-    won = sum(1 + b / 0.001 * 0.999 for b in BETS)
-    assert np.exp(log_e([0], [20000], [1], [1], 0.001)[0]) == pytest.approx(won * (1 - 0.5) / 6 + 0.5, rel=1e-12)
+    won = np.mean([1 + b / 0.001 * 0.999 for b in BETS])
+    assert np.exp(log_e([0], [20000], [1], [1], 0.001)[0]) == pytest.approx(won * 0.5 + 0.5, rel=1e-12)
 
 
 def test_days_without_bets_change_nothing() -> None:
@@ -91,6 +91,18 @@ def test_equals_the_formula_by_loops(accounts: list[dict[int, tuple[int, int]]],
     assert log_e(account, day, n, hits, rate)[last] == pytest.approx(wanted, rel=1e-9, abs=1e-9)
 
 
+def test_wealth_that_starts_today_may_bet_on_less_than_the_day() -> None:
+    """Day 1: one match of one. Day 3: a match of two, of which the newly started wealth sees the match alone."""
+    calendar = make_calendar(np.array([0, 0]), np.array([1, 3]))
+    day = match_factors(np.array([1, 2]), np.array([[1], [1]]), RATE, (0.1, 0.4))
+    later = match_factors(np.array([1, 1]), np.array([[1], [1]]), RATE, (0.1, 0.4))
+    found = np.exp(log_capital(calendar, day, later)[:, 0])
+    hit = [1 + b / RATE * (1 - RATE) for b in (0.1, 0.4)]
+    first = [(1 - weight(1)) / 2 * h for h in hit]
+    second = [a * h * (1 - b) + (weight(1) - weight(3)) / 2 * h for a, h, b in zip(first, hit, (0.1, 0.4), strict=True)]
+    assert found == pytest.approx([sum(first) + weight(1), sum(second) + weight(3)], rel=1e-12)
+
+
 def test_levels_seven_and_zero_are_hits_and_misses() -> None:
     calendar = make_calendar(np.array([0, 0]), np.array([5, 6]))
     hist = np.zeros((2, 1, 8), np.int64)
@@ -103,7 +115,7 @@ def test_levels_seven_and_zero_are_hits_and_misses() -> None:
 def test_a_million_units_stay_finite(hits: int) -> None:
     clean, later = log_e([0, 0], [1, 2], [1_000_000, 20], [hits, 10], 0.001)
     if hits:
-        assert clean == pytest.approx(1_000_000 * math.log(1 + 0.8 * 999) + math.log(0.5 / 6), rel=1e-9)
+        assert clean == pytest.approx(1_000_000 * math.log(1 + 0.8 * 999) + math.log(0.5 / 7), rel=1e-9)
     else:
         assert clean == pytest.approx(math.log(0.5), abs=1e-12)
         assert later > math.log(1e15)  # what was lost is the stake on the first day; the later start is intact

@@ -22,9 +22,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy.optimize import minimize
-from scipy.stats import beta
 
 from classifier.bundle import Decisions, Stratum, parse_baselines, parse_decisions
+from classifier.certification import certify, exceeds, intent_baselines
 from classifier.evidence import Baselines
 from classifier.heads import UNCALIBRATED, Calibration, calibrated_probabilities
 from classifier.labeler import cascaded, decide_capability
@@ -36,10 +36,7 @@ from training.prepare import BENIGN, EXTRACTION, LABELS, PROMPT, source_weights
 FINDINGS = Path(__file__).parent / "findings.json"
 APPLICATIONS, PEOPLE, SOURCES = "applications", "people", "sources"
 M1 = 1e-3
-M2_MARGIN = 1.5
-MOST_M2 = 0.9  # above this a bet could win nothing; the intent channel is then as good as off
 PERSON_PROMPTS = 30
-CONFIDENCE = 0.95
 THRESHOLDS = tuple(np.round(np.arange(0.2, 0.91, 0.02), 2).tolist())
 MOST_FALSE_ALARMS = 0.02  # agentic or planning named on organic prompts that ask for neither
 ALARM_PRICE = 0.5  # macro-F1 that a false-alarm rate above it costs, each per unit
@@ -215,29 +212,12 @@ def conduct(stratum: str, account: pd.DataFrame) -> Conduct:
 def calibrate(conducts: list[Conduct]) -> tuple[Baselines, tuple[Stratum, ...]]:
     """Baselines from the even folds and their certificate from the odd ones, where `n` counts the accounts, and
     separately the sources that they come from: accounts of one source are alike, so only sources are independent."""
-    largest = np.max([c.means for c in conducts if c.fold % 2 == 0], axis=0, initial=0.0)
-    m2 = np.clip(M2_MARGIN * largest, 1 / LEVELS, MOST_M2)
-    baselines = Baselines(M1, (float(m2[0]), float(m2[1]), float(m2[2]), float(m2[3])))
+    means = np.array([c.means for c in conducts if c.fold % 2 == 0]).reshape(-1, len(LABELS))
+    baselines = Baselines(M1, intent_baselines(means))
     tested = [c for c in conducts if c.fold % 2 == 1]
-    strata = [_certify(name, [c for c in tested if c.stratum == name], baselines) for name in (APPLICATIONS, PEOPLE)]
-    by_source: dict[str, list[Conduct]] = {}
+    above = {id(c): exceeds(c.match_rate, c.means, baselines) for c in tested}
+    strata = [certify(name, [above[id(c)] for c in tested if c.stratum == name]) for name in (APPLICATIONS, PEOPLE)]
+    by_source: dict[str, bool] = {}
     for c in tested:
-        by_source.setdefault(c.source, []).append(c)
-    worst = [max(group, key=lambda c: exceeds(c, baselines)) for group in by_source.values()]
-    return baselines, (*strata, _certify(SOURCES, worst, baselines))
-
-
-def _certify(stratum: str, conducts: list[Conduct], baselines: Baselines) -> Stratum:
-    above = sum(exceeds(c, baselines) for c in conducts)
-    return Stratum(stratum, len(conducts), above, clopper_pearson_upper(above, len(conducts)))
-
-
-def exceeds(conduct: Conduct, baselines: Baselines) -> bool:
-    """Whether an account's rates are above the baselines."""
-    return bool((conduct.means > np.array(baselines.m2)).any()) or conduct.match_rate > baselines.m1
-
-
-def clopper_pearson_upper(k: int, n: int, confidence: float = CONFIDENCE) -> float:
-    """Upper limit of a proportion of which k of n were seen (Clopper & Pearson 1934); 1 - (1 - confidence)^(1/n) for k
-    = 0."""
-    return 1.0 if k >= n else float(beta.ppf(confidence, k + 1, n - k))
+        by_source[c.source] = by_source.get(c.source, False) or above[id(c)]
+    return baselines, (*strata, certify(SOURCES, list(by_source.values())))

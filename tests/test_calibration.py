@@ -1,0 +1,186 @@
+"""Calibration on vetted accounts: against a run counted by hand, its file, and lists and runs that are refused."""
+
+from __future__ import annotations
+
+import json
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from classifier.bundle import Stratum
+from classifier.certification import clopper_pearson_upper
+from classifier.errors import InputError
+from classifier.exceptions import AgreedException
+from classifier.types import Channel
+from service.calibration import Calibrated, calibrate, write_calibration
+from service.calibration_words import calibration_lines
+from service.vetted import read_vetted
+from tests.unit_rows import unit_rows
+
+POPULATION, FLAGS = 1000, 40
+VETTED = {"calm": "person", "loud": "app", "keen": "person", "excused": "app", "away": "person"}
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """loud matches family f in 2 of 100 prompts and g in 1; keen has a mean intent of .6 for every target; excused is
+    explained by a benign signature; bad is not vetted."""
+    folder = tmp_path / "run"
+    (folder / "evidence").mkdir(parents=True)
+    calm = unit_rows(["calm"] * 3000, 0, y=np.arange(3000) < 2, families=["g"] * 2 + [None] * 2998)
+    families = ["f", "g", "f"] + [None] * 97
+    loud = unit_rows(["loud"] * 100, 1, y=np.arange(100) < 3, families=families, events=np.arange(100))
+    keen = unit_rows(["keen"] * 10, 1)
+    intent = unit_rows(["keen"] * 10, 1, channel=Channel.INTENT, levels=[7] * 6 + [0] * 4)
+    bad = unit_rows(["bad"] * 50, 1, y=1, families=["f"] * 50)
+    pq.write_table(pa.concat_tables([calm, loud, keen]), folder / "evidence" / "units-a.parquet")
+    pq.write_table(pa.concat_tables([loud, intent, bad]), folder / "evidence" / "units-b.parquet")  # loud's once more
+    decisions = {"calm": "clear", "loud": "flag", "keen": "review", "excused": "insufficient_evidence", "bad": "flag"}
+    accounts = {"account_id": list(decisions), "decision": list(decisions.values())}
+    pq.write_table(pa.table(accounts), folder / "accounts.parquet")
+    document = {
+        "bundle_id": "b",
+        "catalogue_id": "none",
+        "baselines": {"m1": 0.001, "m2": [0.5, 0.7, 0.7, 0.7]},
+        "population": POPULATION,
+        "decisions": {"flag": FLAGS},
+        "fdr_bound": 1.0,
+    }
+    (folder / "run.json").write_text(json.dumps(document))
+    return folder
+
+
+def epsilon(k: int, n: int) -> float:
+    return clopper_pearson_upper(k, n)
+
+
+def test_rates_by_hand(run: Path) -> None:
+    found = calibrate(run, VETTED, [])
+    by_name = {c.account_id: c for c in found.conducts}
+    assert {name: c.n_units for name, c in by_name.items()} == {"calm": 3000, "excused": 0, "keen": 10, "loud": 100}
+    assert by_name["calm"].match_rate == pytest.approx(2 / 3000)
+    assert by_name["loud"].match_rate == pytest.approx(0.03)
+    assert by_name["loud"].by_family == pytest.approx({"f": 0.02, "g": 0.01})
+    assert by_name["keen"].intent == pytest.approx((0.6,) * 4)
+    assert by_name["excused"].intent == (0, 0, 0, 0)
+    assert [c.account_id for c in found.above] == ["keen", "loud"]
+    assert found.strata == [Stratum("app", 2, 1, epsilon(1, 2)), Stratum("person", 2, 1, epsilon(1, 2))]
+    assert found.m2 == pytest.approx((0.9,) * 4)
+    assert found.absent == ["away"]
+    assert found.fdr_bound == 1.0
+
+
+def test_families_that_are_loud_among_honest_accounts(run: Path) -> None:
+    g, f = calibrate(run, VETTED, []).families
+    assert (g.family, g.accounts, g.rate) == ("g", ["calm", "loud"], pytest.approx(0.01))
+    assert (f.family, f.accounts, f.rate) == ("f", ["loud"], pytest.approx(0.02))
+
+
+def test_exceptions_lower_the_rate_and_remove_no_prompt(run: Path) -> None:
+    agreed = [AgreedException("loud", family, "ann", "theirs", date(2030, 1, 1)) for family in ("f", "g")]
+    found = calibrate(run, VETTED, agreed)
+    (loud,) = (c for c in found.conducts if c.account_id == "loud")
+    assert (loud.n_units, loud.match_rate, found.n_excused) == (100, 0.0, 3)
+    assert [c.account_id for c in found.above] == ["keen"]
+
+
+def test_the_bound_rests_on_the_worst_stratum(run: Path) -> None:
+    many = {f"p{i:05}": "person" for i in range(30_000)}
+    accounts = pq.read_table(run / "accounts.parquet").to_pylist()
+    rows = [*accounts, *({"account_id": name, "decision": "clear"} for name in many)]
+    pq.write_table(pa.Table.from_pylist(rows), run / "accounts.parquet")
+    found = calibrate(run, many, [])
+    assert found.strata == [Stratum("person", 30_000, 0, epsilon(0, 30_000))]
+    assert found.fdr_bound == pytest.approx(0.01 + 1e-4 * POPULATION / FLAGS, rel=1e-3)
+    assert calibrate(run, many | {"calm": "app"}, []).fdr_bound == 1.0
+
+
+def test_the_words_say_all_of_it(run: Path) -> None:
+    lines = "\n".join(calibration_lines(calibrate(run, VETTED, []))).replace("\u00a0", " ")
+    assert "4 vetted accounts in this run, with 55 distinct prompts in the median; 1 on the list are not." in lines
+    assert "app             2      1   98 %" in lines
+    assert "  loud: 3 % of 100 distinct prompts match known templates (f, g), allowed is 0.1 %" in lines
+    assert "  keen: mean intent for coding is 60 %, allowed is 50 %" in lines
+    assert "  g: 2 accounts, at most 1 % of its prompts (calm, loud)" in lines
+    assert "This run has 1 of them flagged: loud." in lines and "This run has 1 of them up for review: keen." in lines
+    assert "fdr_bound for this run, 40 flags of 1,000 registered accounts: 100 %" in lines
+
+
+def test_the_file_holds_all_of_it(run: Path, tmp_path: Path) -> None:
+    found = calibrate(run, VETTED, [])
+    write_calibration(found, tmp_path / "found.json")
+    document = json.loads((tmp_path / "found.json").read_text())
+    assert document["n_accounts"] == 4 and document["absent"] == ["away"]
+    assert [stratum["stratum"] for stratum in document["strata"]] == ["app", "person"]
+    assert [(c["account_id"], c["decision"]) for c in document["above"]] == [("keen", "review"), ("loud", "flag")]
+    assert document["run"]["baselines"] == {"m1": 0.001, "m2": [0.5, 0.7, 0.7, 0.7]}
+    assert set(document) == {"schema_version", "n_accounts"} | set(Calibrated.__dataclass_fields__) - {"conducts"}
+
+
+@pytest.mark.parametrize(
+    ("break_it", "said"),
+    [
+        (lambda run: (run / "run.json").unlink(), "holds no run.json; give the folder"),
+        (lambda run: (run / "run.json").write_text("{}"), "is not the run.json of a labelled run (KeyError)"),
+        (lambda run: [p.unlink() for p in (run / "evidence").iterdir()], "holds no evidence"),
+        (lambda run: (run / "accounts.parquet").write_bytes(b"PAR1"), "a table of this run is damaged or missing"),
+        (lambda run: (run / "evidence" / "units-a.parquet").write_bytes(b"PAR1"), "is damaged or missing"),
+    ],
+)
+def test_a_run_that_is_none_is_one_sentence(run: Path, break_it: object, said: str) -> None:
+    break_it(run)  # type: ignore[operator]
+    with pytest.raises(InputError) as caught:
+        calibrate(run, VETTED, [])
+    assert said in str(caught.value)
+
+
+def test_none_of_the_accounts_in_the_run(run: Path) -> None:
+    with pytest.raises(InputError, match="holds none of the 1 vetted accounts; give a run in which they are"):
+        calibrate(run, {"nobody": "x"}, [])
+
+
+# --- lists ------------------------------------------------------------------------------------------------------------
+
+
+def test_lists_in_every_form(tmp_path: Path) -> None:
+    wanted = {"a": "app", "b": "person", "ü 1": "person"}
+    rows = [{"account_id": name, "stratum": stratum, "note": "x"} for name, stratum in wanted.items()]
+    (tmp_path / "v.jsonl").write_text("\n".join(map(json.dumps, [*rows, rows[0]])), encoding="utf-8")
+    lines = ["account_id,note,stratum", *(f"{r['account_id']},x,{r['stratum']}" for r in rows)]
+    (tmp_path / "v.csv").write_text("\ufeff" + "\r\n".join(lines), encoding="utf-8")
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "v.parquet")
+    for kind in ("jsonl", "csv", "parquet"):
+        assert read_vetted(tmp_path / f"v.{kind}") == wanted
+    (tmp_path / "v.txt").write_text("a\n\n b \nü 1\na\n", encoding="utf-8")
+    assert read_vetted(tmp_path / "v.txt") == dict.fromkeys(wanted, "accounts")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("v.txt", b"\n", "holds no account; expected an id a line, or .jsonl"),
+        ("v.txt", b"caf\xe9", "is not valid UTF-8"),
+        ("v.csv", b"id\n7\n", "record 1 has no account_id that is a text"),
+        ("v.jsonl", b'{"account_id": "a"}\n{', "a line is not valid JSON"),
+        ("v.jsonl", b'{"account_id": "a"}\n{"account_id": 7}', "record 2 has no account_id that is a text"),
+        ("v.jsonl", b"[1]", "record 1 has no account_id"),
+        ("v.jsonl", b'{"account_id": "a", "stratum": 3}', "record 1 has a stratum that is no text"),
+        ("v.csv", b"account_id,stratum\na,x\na,y\n", "a is of the strata x and y; expected one of them"),
+        ("v.parquet", b"PAR1", "is not a readable Parquet file"),
+    ],
+)
+def test_a_bad_list_is_one_sentence(tmp_path: Path, name: str, content: bytes, said: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError) as caught:
+        read_vetted(tmp_path / name)
+    assert str(tmp_path / name) in str(caught.value) and said in str(caught.value)
+
+
+def test_a_list_that_is_not_there(tmp_path: Path) -> None:
+    for name in ("v.txt", "v.parquet"):
+        with pytest.raises(InputError, match=r"cannot be read \(No such file"):
+            read_vetted(tmp_path / name)
