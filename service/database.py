@@ -15,23 +15,28 @@ MEMORY_LIMIT = "1GB"
 """What DuckDB may hold before it spills."""
 
 
+def connect(spill: Path, **settings: str | int) -> duckdb.DuckDBPyConnection:
+    """An empty DuckDB, in bounded memory, that installs and fetches nothing and draws no bars; spills to a folder."""
+    config: dict[str, str | bool | int | float | list[str]] = {
+        "memory_limit": MEMORY_LIMIT,
+        "temp_directory": str(spill),
+        "autoinstall_known_extensions": "false",
+        "autoload_known_extensions": "false",
+        **settings,
+    }
+    db = duckdb.connect(config=config)
+    db.execute("SET enable_progress_bar = false")  # which it draws on a terminal, whatever --quiet says
+    return db
+
+
 @contextmanager
 def database(spill: Path, threads: int) -> Iterator[duckdb.DuckDBPyConnection]:
-    """An empty DuckDB, in bounded memory, that installs and fetches nothing.
-
-    It spills to the folder `spill`, which lies two below the run's.
+    """`connect`, for a run: the folder `spill` lies two below its own.
 
     Raises:
         OutputError: what it reads or spills cannot be read or written.
     """
-    config: dict[str, str | bool | int | float | list[str]] = {
-        "memory_limit": MEMORY_LIMIT,
-        "temp_directory": str(spill),
-        "threads": threads,
-        "autoinstall_known_extensions": "false",
-        "autoload_known_extensions": "false",
-    }
-    with duckdb.connect(config=config) as db:
+    with connect(spill, threads=threads) as db:
         try:
             yield db
         except duckdb.IOException as error:

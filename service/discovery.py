@@ -32,7 +32,7 @@ from classifier.labeler import Labeler
 from classifier.pipeline import Pipeline
 from classifier.signing import in_turns
 from classifier.text import normalise_text
-from service.database import MEMORY_LIMIT, parquet_source, query
+from service.database import connect, parquet_source, query
 from service.finished import input_files
 from service.inputs import InputFile
 from service.prompts import Prompts, meant_texts
@@ -214,16 +214,13 @@ class Discovery:
 def _unexplained(run: RunFolder) -> pa.Table:
     """Distinct prompts that nothing explains, PROMPTS_PER_ACCOUNT of each account at most, by part and event."""
     source = parquet_source(run.files(LABELS))[:-1] + ", filename = true)"
-    config: dict[str, str | bool | int | float | list[str]] = {"memory_limit": MEMORY_LIMIT}
-    with tempfile.TemporaryDirectory() as spill:
-        config |= {"temp_directory": spill, "autoinstall_known_extensions": "false"}
-        with duckdb.connect(config=config) as db:
-            try:
-                return query(db, _UNEXPLAINED_SQL.format(source=source, half=PROMPTS_PER_ACCOUNT // 2))
-            except duckdb.Error as error:
-                raise InputError(
-                    f"{run.path}: its labels cannot be read ({type(error).__name__}); label again with --fresh."
-                ) from error
+    with tempfile.TemporaryDirectory() as spill, connect(Path(spill)) as db:
+        try:
+            return query(db, _UNEXPLAINED_SQL.format(source=source, half=PROMPTS_PER_ACCOUNT // 2))
+        except duckdb.Error as error:
+            raise InputError(
+                f"{run.path}: its labels cannot be read ({type(error).__name__}); label again with --fresh."
+            ) from error
 
 
 def _parts(file: InputFile, run: RunFolder, wanted: set[str]) -> Iterator[Part]:

@@ -19,6 +19,7 @@ import duckdb
 
 from classifier.errors import InputError
 from classifier.types import TARGETS, Decision
+from service.database import connect
 from service.report_types import Account, Campaign, DayCount, Facts, Point, Run, Scaffold, Stratum, Totals
 
 FLAGGED_SHOWN = 500
@@ -121,27 +122,19 @@ def _pairs(value: object) -> list[tuple[str, str]]:
 def _database(run_dir: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     """A DuckDB with the run's tables as views, in bounded memory, that installs and fetches nothing."""
     labels = sorted(p for p in (run_dir / "labels").glob("*.parquet") if not p.name.startswith("."))
-    with tempfile.TemporaryDirectory() as spill:
-        config: dict[str, str | bool | int | float | list[str]] = {
-            "memory_limit": "1GB",
-            "temp_directory": spill,
-            "preserve_insertion_order": "false",
-            "autoinstall_known_extensions": "false",
-            "autoload_known_extensions": "false",
-        }
-        with duckdb.connect(config=config) as db:
-            for name in ("accounts", "campaigns", "discovered"):
-                _view(db, name, [run_dir / f"{name}.parquet"])
-            if labels:
-                _view(db, "labels", labels)
-            else:
-                db.execute("create table labels (account_id varchar, timestamp timestamptz, capability varchar)")
-            try:
-                yield db
-            except duckdb.Error as error:
-                raise InputError(
-                    f"{run_dir}: a table of this run is damaged or lacks a column ({_kind(error)}); label again."
-                ) from error
+    with tempfile.TemporaryDirectory() as spill, connect(Path(spill), preserve_insertion_order="false") as db:
+        for name in ("accounts", "campaigns", "discovered"):
+            _view(db, name, [run_dir / f"{name}.parquet"])
+        if labels:
+            _view(db, "labels", labels)
+        else:
+            db.execute("create table labels (account_id varchar, timestamp timestamptz, capability varchar)")
+        try:
+            yield db
+        except duckdb.Error as error:
+            raise InputError(
+                f"{run_dir}: a table of this run is damaged or lacks a column ({_kind(error)}); label again."
+            ) from error
 
 
 def _view(db: duckdb.DuckDBPyConnection, name: str, files: list[Path]) -> None:
