@@ -11,13 +11,6 @@ import pytest
 pytestmark = pytest.mark.training
 
 
-@pytest.mark.parametrize(("k", "n", "limit"), [(0, 16, 0.1707), (0, 236, 0.0126), (0, 30_000, 0.0001), (5, 5, 1.0)])
-def test_clopper_pearson(k: int, n: int, limit: float) -> None:
-    from training.calibrate import clopper_pearson_upper
-
-    assert clopper_pearson_upper(k, n) == pytest.approx(limit, abs=5e-5)
-
-
 def test_calibration_recovers_known_lines() -> None:
     import pandas as pd
 

@@ -105,7 +105,7 @@ def test_an_interrupt_keeps_what_was_done(
 ) -> None:
     stopped = command(6, "SIGINT", inputs, tmp_path / "run")
     assert stopped.returncode == 130 and stopped.stdout == ""
-    assert stopped.stderr == "probewatch: Interrupted: what was done is kept; repeat the command to go on.\n"
+    assert stopped.stderr == "probewatch: Interrupted: repeat the command to go on or to start over.\n"
     assert len(list((tmp_path / "run" / "labels").iterdir())) >= 1
     assert list((tmp_path / "run").rglob("*.tmp")) == []
     label([str(path) for path in inputs], tmp_path / "run", pipeline=pipeline, workers=2)
