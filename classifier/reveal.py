@@ -40,10 +40,9 @@ _ROT13_WORDS = re.compile(
     r"(?i)\b(?:gur|naq|lbh|lbhe|sbe|guvf|jvgu|gung|ner|abg|sebz|juvpu|rnpu|jung|ubj|gb|vf|bs|vg|cyrnfr|znxr|jevgr|hfr)\b"
 )
 _CUT = re.compile(rb"^[\x80-\xbf]{1,3}")
-_ENDS_RUN, _MARK = 1, 2
-_BYTES = np.zeros(256, np.uint8)
-_BYTES[:33] = _BYTES[127:] = _ENDS_RUN  # other scripts have long runs, and no encoding is of them
-_BYTES[list(b"<&")] = _MARK
+_ENDS_RUN = np.zeros(256, np.bool_)
+_ENDS_RUN[:33] = _ENDS_RUN[127:] = True  # other scripts have long runs, and no encoding is of them
+_SIGNS = tuple(re.compile(sign.pattern.encode(), sign.flags & re.IGNORECASE) for sign in (_TAG, _ENTITIES))
 
 
 @dataclass(frozen=True)
@@ -97,16 +96,16 @@ def reveal(text: str, depth: int = DEPTH) -> Revealed:
 
 
 def _suspects(texts: Sequence[str]) -> list[bool]:
-    """Which texts have a character, a run or a word that a disguise has."""
+    """Which texts have a tag, an entity, a run or a word that a disguise has."""
     raw = [text.encode("utf-8", "replace") for text in texts]
     joined = b"\n".join([*raw, b""])
-    kinds = _BYTES[np.frombuffer(joined, np.uint8)]
-    ends = np.flatnonzero(kinds == _ENDS_RUN)
+    ends = np.flatnonzero(_ENDS_RUN[np.frombuffer(joined, np.uint8)])
     runs = ends[np.diff(ends, prepend=-1) > LONG_RUN]
+    signs = [found.start() for sign in _SIGNS for found in sign.finditer(joined)]
+    rotated = [place for word in _ROTATED for place in _places(joined, word.encode())]
     suspect = np.zeros(len(raw), np.bool_)
     tails = np.cumsum([len(one) + 1 for one in raw])
-    rotated = [place for word in _ROTATED for place in _places(joined, word.encode())]
-    for places in (runs, np.flatnonzero(kinds == _MARK), np.array(rotated, np.int64)):
+    for places in (runs, np.array(signs, np.int64), np.array(rotated, np.int64)):
         suspect[np.searchsorted(tails, places, side="right")] = True
     return suspect.tolist()
 
