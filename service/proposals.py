@@ -36,7 +36,7 @@ FEWEST_SHARING = 3
 LEAST_SHARE = 0.05
 """Part of the samples that a wording must have: an analyst's file holds few, and rarer ones are payloads that recur."""
 LEAST_FOUND = 0.5
-"""Part of its own samples that a signature must find."""
+"""Part of its own samples that a signature must find, of those that no known one matches better."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,8 @@ class Proposal:
     Attributes:
         n_samples, n_accounts: prompts that have the wording, and who sent them.
         found: share of them that match it, or another proposal, beside all known signatures.
-        known_as: known family that most of the others match, if any do.
+        known: share of them that match a known signature better.
+        known_as: known family that most of these match, if any do.
         ordinary: how ordinary prompts match it.
         asked: the tier that was asked for; the signature's is public where ordinary prompts hold too much of it.
         skeleton: the wording with its slots as …, from one of the samples. For the analyst's eyes; never stored.
@@ -56,6 +57,7 @@ class Proposal:
     n_samples: int
     n_accounts: int
     found: float
+    known: float
     known_as: str | None
     ordinary: InOrdinary
     asked: Tier
@@ -141,6 +143,7 @@ def _described(
                 n_samples=len(members),
                 n_accounts=len(np.unique(accounts[members])),
                 found=float((matched[members] >= first).mean()),
+                known=others.total() / len(members),
                 known_as=others.most_common(1)[0][0] if others else None,
                 ordinary=found,
                 asked=asked,
@@ -196,10 +199,11 @@ def _nothing_shared(samples: Prompts, sampled: Sampled, least: int, accounts: ND
 
 def _refuse_unfound(proposals: Sequence[Proposal]) -> None:
     for proposal in proposals:
-        if proposal.found < LEAST_FOUND:
+        least = LEAST_FOUND * (1 - proposal.known)
+        if proposal.found < least or not proposal.found:
             known = f" (most others match {proposal.known_as} already)" if proposal.known_as is not None else ""
             raise InputError(
                 f"Signature {proposal.signature.facts.id} would be found in {percent(proposal.found)} of its own "
-                f"{proposal.n_samples} samples{known}: expected at least {percent(LEAST_FOUND)}; give more samples, or "
-                "none of what is known."
+                f"{proposal.n_samples} samples{known}: expected {percent(LEAST_FOUND)} of those that no known one "
+                "matches; give more samples, or none of what is known."
             )

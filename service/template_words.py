@@ -87,7 +87,7 @@ def proposal_lines(proposal: Proposal, n_samples: int) -> Iterator[str]:
         yield _row("asked for", f"{proposal.asked.value}; but ordinary prompts hold too much of it")
     yield from _facts_lines(proposal.signature)
     yield _row("samples", f"{proposal.n_samples:,} of {n_samples:,}, of {counted(proposal.n_accounts, 'account')}")
-    known = f"; most others match {proposal.known_as}" if proposal.known_as is not None else ""
+    known = f"; {percent(proposal.known)} match known ones, mostly {proposal.known_as}" if proposal.known else ""
     yield _row("found afterwards", f"{percent(proposal.found)} of these samples{known}")
     yield from _ordinary_rows(proposal.ordinary)
     yield from textwrap.wrap(

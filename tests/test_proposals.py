@@ -243,6 +243,21 @@ def test_a_template_that_is_known_is_refused() -> None:
         propose(chosen.distinct(), FORGE, ordinary(), pipeline().labeler)
 
 
+@pytest.mark.parametrize(
+    ("found", "known", "refused"), [(1.0, 0.0, False), (0.5, 0.0, False), (0.4, 0.0, True), (0.2, 0.6, False)]
+)
+def test_what_no_known_signature_matches_must_be_found_for_half(found: float, known: float, refused: bool) -> None:
+    from service.proposals import _refuse_unfound
+
+    (proposal,) = proposed(fill(QUILL, 30, seed=1))
+    changed = [replace(proposal, found=found, known=known, known_as="forge" if known else None)]
+    if refused:
+        with pytest.raises(InputError, match=r"found in 40\W% of its own 30 samples: expected 50\W% of those that no"):
+            _refuse_unfound(changed)
+    else:
+        _refuse_unfound(changed)
+
+
 def test_an_application_that_would_excuse_a_template_is_refused() -> None:
     (known,) = proposed(fill(QUILL, 30, seed=1))
     labeler = Pipeline.load(default_bundle_dir()).labeler
