@@ -11,7 +11,6 @@ from service.options import Exceptions
 
 
 def calibrate(
-    run: Annotated[Path, typer.Argument(metavar="DIR", help="Folder that `label` wrote.")],
     benign: Annotated[
         Path,
         typer.Option(
@@ -21,6 +20,9 @@ def calibrate(
             "stratum (their kind; the bound rests on the kind that the list says least of).",
         ),
     ],
+    run: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Folder that `label` wrote.", show_default="the folder you are in")
+    ] = Path(),
     out: Annotated[
         Path | None, typer.Option("--out", metavar="FILE", help="Write all of it there, as JSON.", show_default="none")
     ] = None,

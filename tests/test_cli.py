@@ -318,7 +318,9 @@ def test_report_says_where_it_is(capsys: pytest.CaptureFixture[str], traffic: Pa
     assert (tmp_path / "run" / "report.html").exists()
 
 
-def test_calibrate_certifies_vetted_accounts(capsys: pytest.CaptureFixture[str], traffic: Path, tmp_path: Path) -> None:
+def test_calibrate_certifies_vetted_accounts(
+    capsys: pytest.CaptureFixture[str], traffic: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run, vetted, out = tmp_path / "run", tmp_path / "vetted.txt", tmp_path / "calibration.json"
     Ran(capsys, "label", traffic, "--out", run, "--quiet")
     vetted.write_text("account-0\naccount-1\nelsewhere\n")
@@ -326,6 +328,8 @@ def test_calibrate_certifies_vetted_accounts(capsys: pytest.CaptureFixture[str],
     assert (ran.code, ran.err) == (0, "")
     assert ran.out.startswith("2 vetted accounts in this run, with 2 distinct prompts in the median; 1 on the list")
     assert "fdr_bound for this run, 0 flags of 4 registered accounts: 100\u00a0%" in ran.out
+    monkeypatch.chdir(run)
+    assert Ran(capsys, "calibrate", "--benign", vetted).out == ran.out
     document = json.loads(out.read_text())
     assert document["strata"] == [{"stratum": "accounts", "n": 2, "k": 0, "epsilon": pytest.approx(1 - 0.05**0.5)}]
     for arguments, code, said in (
