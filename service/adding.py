@@ -65,7 +65,7 @@ class Target:
     yes: bool
 
 
-def check_note(note: str) -> None:
+def _check_note(note: str) -> None:
     try:
         note.encode()
     except UnicodeEncodeError as error:
@@ -79,7 +79,7 @@ def check_terminal(settled: bool) -> None:
         raise UsageError("There is no terminal to confirm on: give --yes to do it without asking.")
 
 
-def pipeline_to_add_to(bundle: Path | None, folder: Path) -> Pipeline:
+def _pipeline_to_add_to(bundle: Path | None, folder: Path) -> Pipeline:
     """Bundle and catalogue, found fit to be added to before any work is done."""
     from classifier.catalogue import check_encoder
     from classifier.catalogue_folder import INDEX, check_room
@@ -93,9 +93,9 @@ def pipeline_to_add_to(bundle: Path | None, folder: Path) -> Pipeline:
 
 def check_target(target: Target) -> Pipeline:
     """What is cheap to check, before any work; the pipeline of the bundle and catalogue that are to be added to."""
-    check_note(target.note)
+    _check_note(target.note)
     check_terminal(target.dry_run or target.yes)
-    return pipeline_to_add_to(target.bundle, target.catalogue)
+    return _pipeline_to_add_to(target.bundle, target.catalogue)
 
 
 def add_samples(

@@ -17,7 +17,7 @@ import typer
 from classifier.errors import InputError, UsageError
 from service.calibrate_cli import calibrate
 from service.discovery_cli import discovery_app
-from service.exchange_cli import export_templates, import_templates
+from service.exchange_cli import exchange_app
 from service.exits import run_app
 from service.options import (
     AsJson,
@@ -54,8 +54,7 @@ bundle_app = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, help="Look into a bundle: everything learned, as files in one folder."
 )
 app.add_typer(bundle_app, name="bundle")
-templates_app.command("export")(export_templates)
-templates_app.command("import")(import_templates)
+templates_app.add_typer(exchange_app)
 templates_app.add_typer(discovery_app)
 app.add_typer(templates_app, name="templates")
 app.command()(simulate)

@@ -16,11 +16,13 @@ if TYPE_CHECKING:
     from classifier.pipeline import Pipeline
     from service.exchanges import Joining
 
+exchange_app = typer.Typer()
 _Ids = Annotated[
     list[str] | None, typer.Argument(metavar="[ID]...", help="Ids of signatures.", show_default="all there are")
 ]
 
 
+@exchange_app.command("export")
 def export_templates(
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="File to write; must not be there yet.")],
     ids: _Ids = None,
@@ -53,6 +55,7 @@ def export_templates(
     typer.echo(f"{out}: {counted(len(shared), 'signature')} of catalogue {local.id}, no text.")
 
 
+@exchange_app.command("import")
 def import_templates(
     source: Annotated[Path, typer.Argument(metavar="FILE", readable=False, help="What `templates export` wrote.")],
     ids: _Ids = None,

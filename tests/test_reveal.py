@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from classifier.confusables import read_look_alikes
-from classifier.reveal import LONG_RUN, Piece, Revealed, reveal, reveal_all
+from classifier.reveal import Piece, Revealed, reveal, reveal_all
 from classifier.text import normalise_text
 from tests.disguises import EXACT
 
@@ -104,12 +104,11 @@ def test_spans_by_hand() -> None:
 def test_long_texts_take_no_more_than_their_length() -> None:
     """A pattern that backtracks would not end on these."""
     for unit in ("a", "a%", "a%2", "<b ", "&#", "ab0x", "\\u00", "a/b-", "A" * 31 + " "):
-        reveal_all([unit * 100_000])
+        assert [len(found.text) <= len(unit) * 100_000 for found in reveal_all([unit * 100_000])] == [True]
 
 
 def test_percent_and_plus_are_those_of_forms() -> None:
     assert reveal(quote("mots, où; êtes: là?", safe="") + "%21").text == "mots, où; êtes: là?!"
-    assert len("mots") < LONG_RUN
 
 
 @pytest.mark.parametrize(
