@@ -40,7 +40,7 @@ few candidates are compared, so that what other signatures there are changes not
 VERY_NEAR_SHARE, VERY_NEAR_COSINE = 0.5, 0.65
 """The same for an extraction signature that is nearer still: what is left of a template whose words were dropped. An
 application's is not excused so easily."""
-FEWEST_HITS = 2
+FEWEST_MATCHED = 2
 """Shingles that a match has at the least: cosine alone is none."""
 
 _CELLS = 4  # cells for each hit in which hits are counted: one in five shares its own
@@ -125,7 +125,7 @@ class TemplateIndex:
         self._exclusive = np.array([fact.tier is Tier.EXCLUSIVE for fact in facts], np.bool_)
         self._least_share = np.where(self._benign, NEAR_SHARE, VERY_NEAR_SHARE)
         enough = self._least_share * np.maximum(self._min_hits, self._min_coverage * self._sizes)
-        self._least_hits = np.maximum(np.ceil(enough - _ROUNDING), FEWEST_HITS).astype(np.int64)
+        self._least_hits = np.maximum(np.ceil(enough - _ROUNDING), FEWEST_MATCHED).astype(np.int64)
 
     @classmethod
     def build(cls, signatures: Sequence[Signature], shingler: Shingler, dimensions: int) -> TemplateIndex:
@@ -165,7 +165,7 @@ class TemplateIndex:
         coverage = found.ordered / self._sizes[found.owner] / self._min_coverage[found.owner]
         reached = np.minimum(hits, coverage)
         enough = reached >= 1
-        some = (reached >= self._least_share[found.owner]) & (found.distinct >= FEWEST_HITS)
+        some = (reached >= self._least_share[found.owner]) & (found.distinct >= FEWEST_MATCHED)
         doubtful = np.flatnonzero(some & ~enough)
         needed = np.where(reached[doubtful] >= NEAR_SHARE, NEAR_COSINE, VERY_NEAR_COSINE)
         enough[doubtful] = self._similarity(found.where(doubtful), encoded) >= needed  # never so for NaN
