@@ -8,6 +8,7 @@ scaffolds are descriptions and carry none.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -17,9 +18,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from classifier.eprocess import Bools, Floats, Ints, changes
+from classifier.eprocess import Bools, Ints, changes
 from classifier.evidence import DAY_US, microseconds
-from classifier.families import FAMILY_RATE, FamilyEvidence, Matches, family_evidence, verified_matches
+from classifier.families import FAMILY_RATE, FamilyEvidence, Matches, Sightings, family_evidence
 from classifier.types import CAMPAIGN_SCHEMA, DISCOVERED_SCHEMA, TARGETS
 
 LINK_UNITS = 2
@@ -45,12 +46,17 @@ MOST_EXAMPLES = 5
 WEEK_US = 7 * DAY_US
 _TIMESTAMP = CAMPAIGN_SCHEMA.field("first_seen").type
 
-FAMILY_USE_SQL = """
-SELECT account_id, template_family AS family, technique, scaffolds[1] AS scaffold,
-       count(*)::BIGINT AS n_prompts, min(timestamp) AS first_seen, max(timestamp) AS last_seen
-FROM {source} WHERE template_family IS NOT NULL GROUP BY ALL
+CAMPAIGN_USE_SQL = f"""
+SELECT campaign_id, technique, scaffolds[1] AS scaffold, GROUPING(technique) = 0 AS by_technique,
+       GROUPING(scaffolds[1]) = 0 AS by_scaffold, count(*)::BIGINT AS n_prompts, max(timestamp) AS last_seen
+FROM {{labels}} AS labels JOIN {{members}} AS members
+  ON labels.account_id = members.account_id AND labels.template_family = members.family
+GROUP BY GROUPING SETS ((campaign_id), (campaign_id, technique), (campaign_id, scaffolds[1]))
+QUALIFY row_number() OVER (
+    PARTITION BY campaign_id, by_technique, by_scaffold ORDER BY n_prompts DESC, technique, scaffold
+) <= {MOST_SCAFFOLDS}
 """
-"""DuckDB: `find_campaigns`'s `use` from labels, `.format(source="read_parquet([...])")`."""
+"""DuckDB: `describe`'s `use` from labels, out of core; `members` holds `member_table`'s rows."""
 
 SCAFFOLD_USE_SQL = """
 WITH used AS (
@@ -77,54 +83,80 @@ class Campaigns:
 
 
 @dataclass(frozen=True)
-class _Group:
-    """A campaign: its accounts, and its row of CAMPAIGN_SCHEMA."""
+class Period:
+    """The first and the last event of a run, us since 1970."""
+
+    first_us: int
+    last_us: int
+
+
+@dataclass(frozen=True)
+class Group:
+    """The linked accounts of a campaign, sorted, their matches of its families, and what speaks for these."""
 
     campaign_id: str
     accounts: Sequence[str]
-    row: dict[str, object]
+    families: Sequence[str]  # by matches, most first
+    matches: Matches
+    flagged_us: int
+    log_max_e: float
 
 
-def find_campaigns(units: pa.Table, use: pa.Table, n_families: int, rate: float = FAMILY_RATE) -> Campaigns:
-    """Accounts that share flagged families at the same time, from merged units.
+def group_accounts(sightings: Sightings, n_families: int, rate: float = FAMILY_RATE) -> list[Group]:
+    """Accounts that share flagged families at the same time, largest group first.
 
-    `use`: prompts by (account_id, family, technique, scaffold) with n_prompts, first_seen, last_seen (FAMILY_USE_SQL).
     Families are split where they rest, joined where the same accounts use them, and an account belongs where most of
     its matches are: so a reseller with customers in two campaigns does not make them one, nor does a public framework,
     which is no match here.
     """
-    evidence = family_evidence(units, n_families, rate)
-    linked = _linked(verified_matches(units), evidence.flagged)
+    evidence = family_evidence(sightings, n_families, rate)
+    linked = _linked(sightings.matches, evidence.flagged)
     cluster = _clusters(linked)
     home = _homes(linked.account, cluster, len(linked.accounts))
     at_home = cluster == home[linked.account]
-    groups = [_describe(linked.where(at_home & (cluster == c)), use, evidence) for c in np.unique(cluster[at_home])]
-    groups = sorted(
-        (g for g in groups if len(g.accounts) >= MIN_ACCOUNTS), key=lambda g: (-len(g.accounts), g.campaign_id)
-    )
+    groups = [_group(linked.where(at_home & (cluster == c)), evidence) for c in np.unique(cluster[at_home])]
+    large = (group for group in groups if len(group.accounts) >= MIN_ACCOUNTS)
+    return sorted(large, key=lambda group: (-len(group.accounts), group.campaign_id))
+
+
+def member_table(groups: Sequence[Group]) -> pa.Table:
+    """Who belongs to which campaign by which families: campaign_id, account_id, family."""
+    rows = [(group, account, family) for group in groups for account in group.accounts for family in group.families]
+    columns = {
+        "campaign_id": [group.campaign_id for group, _, _ in rows],
+        "account_id": [account for _, account, _ in rows],
+        "family": [family for _, _, family in rows],
+    }
+    return pa.table({name: pa.array(values, pa.string()) for name, values in columns.items()})
+
+
+def describe(groups: Sequence[Group], use: pa.Table) -> Campaigns:
+    """Groups as a table. `use`: a campaign's prompts of its families, in all, by technique and by scaffold
+    (CAMPAIGN_USE_SQL)."""
+    rows = [_campaign_row(group, use.filter(pc.field("campaign_id") == group.campaign_id)) for group in groups]
     of_account = {account: group.campaign_id for group in groups for account in group.accounts}
-    return Campaigns(pa.Table.from_pylist([group.row for group in groups], CAMPAIGN_SCHEMA), of_account)
+    return Campaigns(pa.Table.from_pylist(rows, CAMPAIGN_SCHEMA), of_account)
 
 
-def discover(uses: pa.Table, least_accounts: int = DISCOVER_ACCOUNTS) -> pa.Table:
+def discover(uses: pa.Table, period: Period, least_accounts: int = DISCOVER_ACCOUNTS) -> pa.Table:
     """Shared scaffolds that no signature explains (DISCOVERED_SCHEMA), most suspicious first; no error guarantee.
 
     `uses`: one row per (account_id, scaffold), at its first event (timestamp, event_id, p_extraction), with n_prompts
-    and last_seen (SCAFFOLD_USE_SQL). Ranked by accounts x intent x growth: intent is the median over accounts of the
-    first event's, so volume does not count; growth is the new accounts of the busiest week over those of the mean week.
+    and last_seen (SCAFFOLD_USE_SQL); all rows of some scaffolds, since these are judged one by one. Ranked by accounts
+    x intent x growth: intent is the median over accounts of the first event's, so volume does not count; growth is the
+    new accounts of the busiest week of the period over those of the mean week.
     """
     uses = uses.sort_by([(name, "ascending") for name in ("scaffold", "timestamp", "event_id")]).combine_chunks()
     scaffold, us = uses["scaffold"].to_numpy(), microseconds(uses["timestamp"])
     starts = changes(scaffold)
     first, group = np.flatnonzero(starts), np.cumsum(starts) - 1
     n_accounts = np.bincount(group, minlength=len(first))
-    intent = _medians(group, uses["p_extraction"].to_numpy(), n_accounts)
-    growth = _growth(group, us, len(first))
-    ranked = np.lexsort((scaffold[first], -n_accounts * intent * growth))
-    ranked = ranked[n_accounts[ranked] >= least_accounts][:MOST_DISCOVERED]
-    n_prompts = np.bincount(group, uses["n_prompts"].to_numpy(), len(first)).astype(np.int64)
     last_seen = np.zeros(len(first), np.int64)
     np.maximum.at(last_seen, group, microseconds(uses["last_seen"]))
+    intent, growth = _medians(group, uses["p_extraction"].to_numpy(), n_accounts), _growth(group, us, period)
+    ranked = _most_suspicious(scaffold[first], n_accounts, intent, growth)
+    ranked = ranked[n_accounts[ranked] >= least_accounts][:MOST_DISCOVERED]
+    n_prompts = np.bincount(group, uses["n_prompts"].to_numpy(), len(first)).astype(np.int64)
     examples = [uses["event_id"].slice(first[g], min(n_accounts[g], MOST_EXAMPLES)).to_pylist() for g in ranked]
     columns = [
         pa.array(scaffold[first][ranked], pa.uint64()),
@@ -137,6 +169,19 @@ def discover(uses: pa.Table, least_accounts: int = DISCOVER_ACCOUNTS) -> pa.Tabl
         pa.array(examples, pa.list_(pa.string())),
     ]
     return pa.Table.from_arrays(columns, schema=DISCOVERED_SCHEMA)
+
+
+def join_discovered(tables: Sequence[pa.Table]) -> pa.Table:
+    """What was discovered among disjoint sets of scaffolds: the MOST_DISCOVERED most suspicious."""
+    found = pa.concat_tables([DISCOVERED_SCHEMA.empty_table(), *tables]).combine_chunks()
+    columns = (found[name].to_numpy() for name in ("scaffold", "n_accounts", "p_extraction", "growth"))
+    return found.take(_most_suspicious(*columns)[:MOST_DISCOVERED])
+
+
+def _most_suspicious(
+    scaffold: NDArray[np.uint64], n_accounts: Ints, intent: NDArray[np.float32], growth: NDArray[np.float32]
+) -> Ints:
+    return np.lexsort((scaffold, -n_accounts * intent.astype(np.float64) * growth.astype(np.float64)))
 
 
 # --- accounts ---------------------------------------------------------------------------------------------------------
@@ -201,30 +246,39 @@ def _homes(account: Ints, cluster: Ints, n_accounts: int) -> Ints:
     return home
 
 
-def _describe(matches: Matches, use: pa.Table, evidence: FamilyEvidence) -> _Group:
-    """One campaign: its accounts' matches of its families."""
-    accounts = [matches.accounts[i] for i in np.unique(matches.account)]
+def _group(matches: Matches, evidence: FamilyEvidence) -> Group:
+    """The campaign that its accounts' matches of its families make."""
     of_family = np.bincount(matches.family, minlength=len(matches.families))
     families = [int(f) for f in np.argsort(-of_family, kind="stable") if of_family[f]]
     names = [matches.families[f] for f in families]
-    own = use.filter(pc.field("account_id").isin(accounts) & pc.field("family").isin(names))
-    of_target = np.array([(matches.y >> c & 1).sum() for c in range(len(TARGETS))])
+    return Group(
+        campaign_id=_campaign_id(names, int(matches.us.min() // DAY_US)),
+        accounts=[matches.accounts[i] for i in np.unique(matches.account)],
+        families=names,
+        matches=matches,
+        flagged_us=int(evidence.flagged_at[families].min().astype(np.int64)),
+        log_max_e=float(evidence.log_max_e[families].max()),
+    )
+
+
+def _campaign_row(group: Group, use: pa.Table) -> dict[str, object]:
+    """Its row of CAMPAIGN_SCHEMA."""
+    of_target = np.array([(group.matches.y >> c & 1).sum() for c in range(len(TARGETS))])
     least = max(1, TARGET_SHARE * of_target.sum())
-    campaign_id = _campaign_id(names, int(matches.us.min() // DAY_US))
-    row = {
-        "campaign_id": campaign_id,
-        "n_accounts": len(accounts),
-        "n_prompts": pc.sum(own["n_prompts"], min_count=0).as_py(),
+    whole = use.filter(~pc.field("by_technique") & ~pc.field("by_scaffold"))
+    return {
+        "campaign_id": group.campaign_id,
+        "n_accounts": len(group.accounts),
+        "n_prompts": pc.sum(whole["n_prompts"], min_count=0).as_py(),
         "capabilities": [TARGETS[c] for c in np.argsort(-of_target, kind="stable") if of_target[c] >= least],
-        "techniques": _most(own, "technique"),
-        "template_families": names,
-        "scaffolds": _most(own, "scaffold")[:MOST_SCAFFOLDS],
-        "first_seen": int(matches.us.min()),
-        "last_seen": int(max(matches.us.max(), microseconds(own["last_seen"]).max(initial=0))),
-        "flagged_at": int(evidence.flagged_at[families].min().astype(np.int64)),
-        "log10_e": float(evidence.log_max_e[families].max() / np.log(10)),
+        "techniques": _most(use.filter(pc.field("by_technique")), "technique"),
+        "template_families": group.families,
+        "scaffolds": _most(use.filter(pc.field("by_scaffold")), "scaffold"),
+        "first_seen": int(group.matches.us.min()),
+        "last_seen": int(max(group.matches.us.max(), microseconds(whole["last_seen"]).max(initial=0))),
+        "flagged_at": group.flagged_us,
+        "log10_e": group.log_max_e / math.log(10),
     }
-    return _Group(campaign_id, accounts, row)
 
 
 def _campaign_id(families: Sequence[str], day: int) -> str:
@@ -235,8 +289,7 @@ def _campaign_id(families: Sequence[str], day: int) -> str:
 
 def _most(use: pa.Table, column: str) -> list[object]:
     """Values of a column other than null, by prompts, most first."""
-    sums = use.group_by(column).aggregate([("n_prompts", "sum")])
-    ranked = sums.sort_by([("n_prompts_sum", "descending"), (column, "ascending")])
+    ranked = use.sort_by([("n_prompts", "descending"), (column, "ascending")])
     return [value for value in ranked[column].to_pylist() if value is not None]
 
 
@@ -249,9 +302,12 @@ def _medians(group: Ints, values: NDArray[np.float32], sizes: Ints) -> NDArray[n
     return np.asarray(ranked[np.cumsum(sizes) - sizes + (sizes - 1) // 2])
 
 
-def _growth(group: Ints, us: Ints, n_groups: int) -> Floats:
-    """Rows of a group's busiest week over those of its mean week; weeks run from the first of all rows to the last."""
-    week = (us - us.min(initial=np.iinfo(np.int64).max)) // WEEK_US
-    n_weeks = int(week.max(initial=0)) + 1
-    weekly = np.bincount(group * n_weeks + week, minlength=n_groups * n_weeks).reshape(n_groups, n_weeks)
-    return np.asarray(weekly.max(axis=1, initial=0) * n_weeks / weekly.sum(axis=1))
+def _growth(group: Ints, us: Ints, period: Period) -> NDArray[np.float32]:
+    """Rows of a group's busiest week over those of its mean week; weeks run from the first of the period to the
+    last."""
+    week, n_weeks = (us - period.first_us) // WEEK_US, (period.last_us - period.first_us) // WEEK_US + 1
+    cells, counts = np.unique(group * n_weeks + week, return_counts=True)
+    sizes = np.bincount(group)
+    busiest = np.zeros(len(sizes), np.int64)
+    np.maximum.at(busiest, cells // n_weeks, counts)
+    return (busiest * n_weeks / sizes).astype(np.float32)

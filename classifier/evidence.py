@@ -13,6 +13,7 @@ two channels that bet on the same units it would not be. Under the null of DESIG
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from itertools import pairwise
@@ -48,17 +49,6 @@ MOST_UNITS = 10_000
 EVENT_ORDER = ("account_id", "timestamp", "event_id")
 UNIT_KEY = ("account_id", "channel", "key")
 
-MERGE_UNITS_SQL = f"""
-SELECT {", ".join(UNIT_SCHEMA.names)} FROM {{source}}
-QUALIFY row_number() OVER (
-    PARTITION BY {", ".join(UNIT_KEY)}
-    ORDER BY {", ".join(f"{name} NULLS FIRST" for name in UNIT_SCHEMA.names if name not in UNIT_KEY)}
-) = 1
-ORDER BY {", ".join(EVENT_ORDER)}, channel, key
-"""
-"""`merge_units` for DuckDB, out of core: `.format(source="read_parquet([...])")`; same rows in the same order (a test).
-The columns after event_id break ties, which only two labellings of one event can make, so order never matters."""
-
 
 @dataclass(frozen=True)
 class Baselines:
@@ -84,7 +74,7 @@ class Replay:
     is for review only and carries no guarantee: m1 is not certified for public families. `log_basis` [A, 3] is the mean
     over targets of what the signature channel, the same with public matches, and the intent channel say alone.
     `record_*`: whenever an account's e exceeded all before, in (account, time) order: index of the account, us since
-    1970, new M.
+    1970, new M; only those of at least the `least_record` that was asked for.
     """
 
     account_ids: pa.Array
@@ -129,14 +119,16 @@ def count_days(units: pa.Table) -> pa.Table:
     return pa.Table.from_arrays(columns, schema=COUNT_SCHEMA)
 
 
-def replay(units: pa.Table, baselines: Baselines) -> Replay:
+def replay(units: pa.Table, baselines: Baselines, least_record: float = -math.inf) -> Replay:
     """Run the e-process over merged units (rows in any order) by event time; the units of one event count at once."""
     units = _in_event_order(units)
     first_rows = np.flatnonzero(_starts(units, ("account_id",)))
     multiples = np.arange(0, units.num_rows, BLOCK_UNITS)
     bounds = [*np.unique(first_rows[np.searchsorted(first_rows, multiples, side="right") - 1]), units.num_rows]
     blocks = pairwise(bounds) if units.num_rows else [(0, 0)]
-    return concatenate([_replay_block(units.slice(a, b - a).combine_chunks(), baselines) for a, b in blocks])
+    return concatenate(
+        [_replay_block(units.slice(a, b - a).combine_chunks(), baselines, least_record) for a, b in blocks]
+    )
 
 
 def concatenate(replays: Sequence[Replay]) -> Replay:
@@ -239,7 +231,7 @@ def _tally(units: pa.Table, group: Ints, n: int) -> _Tally:
     )
 
 
-def _replay_block(units: pa.Table, baselines: Baselines) -> Replay:
+def _replay_block(units: pa.Table, baselines: Baselines, least_record: float) -> Replay:
     """`replay` of whole accounts whose rows are in event order."""
     row_account, row_us = _account_indices(units), microseconds(units["timestamp"])
     starts = _starts(units, EVENT_ORDER)
@@ -253,6 +245,7 @@ def _replay_block(units: pa.Table, baselines: Baselines) -> Replay:
     log_e_target = join_channels(signature, intent)
     log_e, log_review_target = mean_over_targets(log_e_target), public + _hedged(intent[last])
     records = record_rows(account, log_e)
+    records = records[log_e[records] >= least_record]
     signature_rows = units["channel"].to_numpy() == Channel.SIGNATURE
     return Replay(
         account_ids=pc.unique(units["account_id"]).cast(pa.string()),

@@ -90,6 +90,17 @@ def decide(replay: Replay, population: int, baselines: Baselines) -> Verdicts:
     )
 
 
+def least_flag(population: int, n_accounts: int) -> float:
+    """log M below which none of `n_accounts` accounts can be flagged, whatever the others do."""
+    return flag_scale(population) - math.log(max(n_accounts, 1))
+
+
+def may_be_judged(replay: Replay, population: int, n_accounts: int) -> Bools:
+    """Accounts, of `n_accounts` in all, that some conduct of the others would have flagged or put up for review."""
+    least_review = math.log(population / REVIEW_ALPHA / max(n_accounts, 1))
+    return np.asarray((replay.log_max_e >= least_flag(population, n_accounts)) | (replay.log_review >= least_review))
+
+
 def by_step_up(log_m: Floats, population: int, alpha: float = ALPHA) -> int:
     """R, the largest r with r values at M >= N H / (alpha r), H = 1 + ... + 1/N (Benjamini & Yekutieli 2001 on 1/M)."""
     return _step_up(log_m, flag_scale(population, alpha))

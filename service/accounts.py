@@ -2,13 +2,15 @@
 
     labels, merged units, verdicts, campaigns -> **accounts**
 
-Sums over labels and units are DuckDB's, out of core. Events are named as evidence for flag and review only.
+Sums over labels are DuckDB's, out of core; what units say of an account is taken while its units are at hand
+(`particulars`); rows are put together PAGE accounts at a time. Events are named as evidence for flag and review only.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any, NamedTuple
 
@@ -25,21 +27,31 @@ from classifier.verdicts import Verdicts
 from service.database import query
 from service.reasons import Case, FamilyUse, IntentUse, reasons_of
 
+PAGE = 100_000
+"""Accounts whose rows are put together at once."""
 MOST_EVENTS = 20
 """Events named as evidence of an account, the strongest."""
+_NAMED = frozenset({Decision.FLAG, Decision.REVIEW})
 _PER_LOG10 = math.log(10)
 _DAY_US = 86_400_000_000
 
-_BASE_SQL = f"""
-SELECT account_id, count(*) AS n_prompts, min(timestamp) AS first_seen, max(timestamp) AS last_seen,
-       {", ".join(f"count(*) FILTER (capability = '{c}') / count(*) AS share_{c}" for c in TARGETS)},
-       count(template_family) / count(*) AS template_rate
-FROM labels GROUP BY account_id ORDER BY account_id
-"""
-_MOST_USED_SQL = """
-SELECT account_id, list({column} ORDER BY n DESC, {column}) AS names
+
+def _most_used(column: str) -> str:
+    return f"""SELECT account_id, list({column} ORDER BY n DESC, {column}) AS names
 FROM (SELECT account_id, {column}, count(*) AS n FROM labels WHERE {column} IS NOT NULL GROUP BY ALL)
-GROUP BY account_id
+GROUP BY account_id"""
+
+
+_USE_SQL = f"""
+CREATE TABLE account_use AS
+WITH used AS (
+    SELECT account_id, count(*) AS n_prompts, min(timestamp) AS first_seen, max(timestamp) AS last_seen,
+           {", ".join(f"count(*) FILTER (capability = '{c}') / count(*) AS share_{c}" for c in TARGETS)},
+           count(template_family) / count(*) AS template_rate
+    FROM labels GROUP BY account_id
+), families AS ({_most_used("template_family")}), techniques AS ({_most_used("technique")})
+SELECT used.*, families.names[1] AS top_template_family, coalesce(techniques.names, []) AS techniques
+FROM used LEFT JOIN families USING (account_id) LEFT JOIN techniques USING (account_id) ORDER BY account_id
 """
 _FAMILIES_SQL = f"""
 SELECT account_id, y > 0 AS exclusive, family, count(*), count(DISTINCT epoch_us(timestamp) // {_DAY_US})
@@ -66,36 +78,74 @@ FROM (
 """
 
 
+class Particulars(NamedTuple):
+    """What the units of some accounts say, for their reasons; families by account and whether the matches are
+    exclusive."""
+
+    families: Mapping[tuple[str, bool], FamilyUse]
+    intent: Mapping[str, IntentUse]
+    events: Mapping[str, Sequence[str]]
+
+
 class Judged(NamedTuple):
-    """What is held against the accounts of a run."""
+    """What is held against the accounts of a run; particulars are known of those that are flagged or reviewed."""
 
     verdicts: Verdicts
     replay: Replay
     campaigns: Campaigns
     baselines: Baselines
+    particulars: Particulars
     excused: Sequence[tuple[AgreedException, int]] = ()  # and how many units
 
 
-def build_accounts(db: duckdb.DuckDBPyConnection, judged: Judged) -> pa.Table:
-    """All accounts, sorted by id, from the tables `labels` (LABEL_SCHEMA) and merged `units` (UNIT_SCHEMA) of `db`.
+def particulars(db: duckdb.DuckDBPyConnection, units: pa.Table, accounts: pa.Array) -> Particulars:
+    """Of some accounts, from merged units."""
+    db.register("units", units)
+    db.register("judged", pa.table({"account_id": accounts}))
+    intent = {account: IntentUse(n, tuple(means)) for account, n, *means in db.execute(_INTENT_SQL).fetchall()}
+    found = Particulars(_family_uses(db), intent, dict(db.execute(_EVENTS_SQL).fetchall()))
+    db.unregister("judged")
+    db.unregister("units")
+    return found
+
+
+def join_particulars(parts: Iterable[Particulars]) -> Particulars:
+    """Of disjoint sets of accounts."""
+    joined = Particulars({}, {}, {})
+    for part in parts:
+        for target, source in zip(joined, part, strict=True):
+            target.update(source)  # type: ignore[attr-defined]
+    return joined
+
+
+def summarise_labels(db: duckdb.DuckDBPyConnection) -> None:
+    """Make the table `account_use` of `labels` (LABEL_SCHEMA): a row an account, sorted by id."""
+    db.execute(_USE_SQL)
+
+
+def build_accounts(db: duckdb.DuckDBPyConnection, judged: Judged) -> Iterator[pa.Table]:
+    """Rows of all accounts, sorted by id, from the table `account_use` of `db`.
 
     Accounts without a unit, since a benign application explains all they sent, have e = 1.
     """
-    base = query(db, _BASE_SQL)
-    columns = {name: base[name].combine_chunks() for name in base.column_names}
-    columns |= _verdict_columns(columns["account_id"], judged)
-    columns |= _use_columns(db, columns["account_id"])
-    columns |= _reason_columns(db, columns, judged)
-    arrays = [columns[field.name].cast(field.type) for field in ACCOUNT_SCHEMA]
-    return pa.Table.from_arrays(arrays, schema=ACCOUNT_SCHEMA)
+    ((n_accounts,),) = db.execute("SELECT count(*) FROM account_use").fetchall()
+    for first in range(0, n_accounts, PAGE):
+        page = query(db, f"SELECT * FROM account_use WHERE rowid BETWEEN {first} AND {first + PAGE - 1} ORDER BY rowid")
+        columns = {name: page[name].combine_chunks() for name in page.column_names}
+        columns |= _verdict_columns(columns["account_id"], judged)
+        columns |= _reason_columns(columns, judged)
+        arrays = [columns[field.name].cast(field.type) for field in ACCOUNT_SCHEMA]
+        yield pa.Table.from_arrays(arrays, schema=ACCOUNT_SCHEMA)
 
 
 def _verdict_columns(ids: pa.Array, judged: Judged) -> dict[str, pa.Array]:
-    verdicts, replay = judged.verdicts, judged.replay
-    place = pc.fill_null(pc.index_in(ids, verdicts.account_ids), len(verdicts.account_ids))
+    verdicts, replay, known = judged.verdicts, judged.replay, judged.verdicts.account_ids
+    lookup = pa.StringScalar.as_py
+    own = slice(bisect_left(known, ids[0].as_py(), key=lookup), bisect_right(known, ids[-1].as_py(), key=lookup))
+    place = pc.fill_null(pc.index_in(ids, known[own]), own.stop - own.start)
 
     def spread(values: Any, absent: Any, kind: pa.DataType) -> pa.Array:
-        return pa.concat_arrays([pa.array(values, kind), pa.array([absent], kind)]).take(place)
+        return pa.concat_arrays([pa.array(values[own], kind), pa.array([absent], kind)]).take(place)
 
     def log10(values: np.ndarray[Any, Any]) -> pa.Array:
         return spread(values / _PER_LOG10, 0.0, pa.float64())
@@ -103,9 +153,9 @@ def _verdict_columns(ids: pa.Array, judged: Judged) -> dict[str, pa.Array]:
     text, n = pa.string(), len(ids)
     return {
         "n_units": spread(replay.n_units, 0, pa.int64()),
-        "decision": spread([str(d) for d in verdicts.decision], str(Decision.INSUFFICIENT_EVIDENCE), text),
-        "basis": spread([None if b is None else str(b) for b in verdicts.basis], None, text),
-        "capabilities": spread([list(names) for names in verdicts.capabilities], [], pa.list_(text)),
+        "decision": spread(verdicts.decision, str(Decision.INSUFFICIENT_EVIDENCE), text),
+        "basis": spread(verdicts.basis, None, text),
+        "capabilities": spread(verdicts.capabilities, [], pa.list_(text)),
         "log10_e": log10(replay.log_e),
         "log10_max_e": log10(replay.log_max_e),
         "log10_threshold": pa.array(np.full(n, verdicts.log_threshold / _PER_LOG10)),
@@ -118,50 +168,33 @@ def _verdict_columns(ids: pa.Array, judged: Judged) -> dict[str, pa.Array]:
     }
 
 
-def _use_columns(db: duckdb.DuckDBPyConnection, ids: pa.Array) -> dict[str, pa.Array]:
-    """Families and techniques of the labels, by prompts, most first."""
-    families = _lists(db.execute(_MOST_USED_SQL.format(column="template_family")).fetchall())
-    techniques = _lists(db.execute(_MOST_USED_SQL.format(column="technique")).fetchall())
-    names = ids.to_pylist()
-    return {
-        "top_template_family": pa.array(
-            [families[name][0] if name in families else None for name in names], pa.string()
-        ),
-        "techniques": pa.array([techniques.get(name, []) for name in names], pa.list_(pa.string())),
-    }
-
-
-def _reason_columns(db: duckdb.DuckDBPyConnection, columns: dict[str, pa.Array], judged: Judged) -> dict[str, pa.Array]:
+def _reason_columns(columns: dict[str, pa.Array], judged: Judged) -> dict[str, pa.Array]:
     least, strings = judged.verdicts.minimum_units, pa.list_(pa.string())
-    worth_naming = pc.is_in(columns["decision"], pa.array([str(Decision.FLAG), str(Decision.REVIEW)]))
-    db.register("judged", pa.table({"account_id": columns["account_id"].filter(worth_naming)}))
-    events = _lists(db.execute(_EVENTS_SQL).fetchall())
-    reasons = [reasons_of(case, judged.baselines, least) for case in _cases(db, columns, judged)]
-    db.unregister("judged")
-    return {
-        "reasons": pa.array(reasons, strings),
-        "evidence_event_ids": pa.array([events.get(name, []) for name in columns["account_id"].to_pylist()], strings),
-    }
+    decisions = zip(columns["account_id"].to_pylist(), columns["decision"].to_pylist(), strict=True)
+    events = [judged.particulars.events.get(name, []) if decision in _NAMED else [] for name, decision in decisions]
+    reasons = [reasons_of(case, judged.baselines, least) for case in _cases(columns, judged)]
+    return {"reasons": pa.array(reasons, strings), "evidence_event_ids": pa.array(events, strings)}
 
 
-def _cases(db: duckdb.DuckDBPyConnection, columns: dict[str, pa.Array], judged: Judged) -> Iterator[Case]:
-    """Every account as its reasons see it; uses are filled in for the `judged` of the database."""
-    campaigns = judged.campaigns.table
-    uses = _family_uses(db)
-    intent = {account: IntentUse(n, tuple(means)) for account, n, *means in db.execute(_INTENT_SQL).fetchall()}
+def _cases(columns: dict[str, pa.Array], judged: Judged) -> Iterator[Case]:
+    """Every account of a page as its reasons see it."""
+    campaigns, known = judged.campaigns.table, judged.particulars
     sizes = dict(zip(campaigns["campaign_id"].to_pylist(), campaigns["n_accounts"].to_pylist(), strict=True))
+    excused: dict[str, list[tuple[AgreedException, int]]] = {}
+    for pair in judged.excused:
+        excused.setdefault(pair[0].account, []).append(pair)
     needs = ("account_id", "decision", "capabilities", "n_units", "campaign_id")
     for name, decision, targets, n_units, campaign in zip(*(columns[n].to_pylist() for n in needs), strict=True):
         yield Case(
             decision=Decision(decision),
             capabilities=targets,
             n_units=n_units,
-            exclusive=uses.get((name, True)),
-            public=uses.get((name, False)),
-            intent=intent.get(name),
+            exclusive=known.families.get((name, True)),
+            public=known.families.get((name, False)),
+            intent=known.intent.get(name),
             campaign=campaign,
             n_campaign_accounts=sizes.get(campaign, 0),
-            excused=[pair for pair in judged.excused if pair[0].account == name],
+            excused=excused.get(name, ()),
         )
 
 
@@ -173,7 +206,3 @@ def _family_uses(db: duckdb.DuckDBPyConnection) -> dict[tuple[str, bool], Family
         (n_units, n_days), *_ = (row[3:] for row in rows if row[2] is None)
         uses[key] = FamilyUse(n_units, n_days, [(row[2], row[3]) for row in rows if row[2] is not None])
     return uses
-
-
-def _lists(rows: Iterable[tuple[str, list[str]]]) -> dict[str, list[str]]:
-    return {account: list(names) for account, names in rows}

@@ -22,7 +22,7 @@ import pyarrow as pa
 from classifier.bundle import Stratum, largest_epsilon, parse_baselines
 from classifier.certification import FAMILY_PART, certify, exceeds, intent_baselines
 from classifier.errors import InputError
-from classifier.evidence import MERGE_UNITS_SQL, Baselines
+from classifier.evidence import Baselines, merge_units
 from classifier.exceptions import AgreedException, excuse
 from classifier.types import LEVELS, SCHEMA_VERSION, TARGETS, UNIT_SCHEMA, Channel, Decision
 from classifier.verdicts import fdr_bound
@@ -161,7 +161,7 @@ def _conducts(
             db.register("vetted", listed)
             db.execute(f"CREATE VIEW accounts AS SELECT * FROM {parquet_source([run_dir / 'accounts.parquet'])}")
             own = f"(SELECT u.* FROM {parquet_source(parts)} u SEMI JOIN vetted USING (account_id))"
-            excused = excuse(query(db, MERGE_UNITS_SQL.format(source=own)).cast(UNIT_SCHEMA), exceptions)
+            excused = excuse(merge_units([query(db, f"FROM {own}").cast(UNIT_SCHEMA)]), exceptions)
             db.register("units", excused.units)
             families = db.execute(_FAMILIES_SQL).fetchall()
             rows = db.execute(_CONDUCT_SQL).fetchall()

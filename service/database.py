@@ -31,7 +31,7 @@ def connect(spill: Path, **settings: str | int) -> duckdb.DuckDBPyConnection:
 
 @contextmanager
 def database(spill: Path, threads: int) -> Iterator[duckdb.DuckDBPyConnection]:
-    """`connect`, for a run: the folder `spill` lies two below its own.
+    """`connect`, for a run: the folder `spill` lies two below its own, and holds shards of units beside.
 
     Raises:
         OutputError: what it reads or spills cannot be read or written.
@@ -39,7 +39,7 @@ def database(spill: Path, threads: int) -> Iterator[duckdb.DuckDBPyConnection]:
     with connect(spill, threads=threads) as db:
         try:
             yield db
-        except duckdb.IOException as error:
+        except (duckdb.IOException, OSError, pa.ArrowException) as error:
             raise OutputError(
                 f"{spill.parent.parent}: a part cannot be read, or no room is left to merge evidence; check space, or "
                 "start over with --fresh."

@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -19,21 +20,34 @@ import duckdb
 import pyarrow as pa
 
 from classifier.bundle import largest_epsilon
-from classifier.campaigns import DISCOVER_ACCOUNTS, FAMILY_USE_SQL, SCAFFOLD_USE_SQL, discover, find_campaigns
+from classifier.campaigns import (
+    CAMPAIGN_USE_SQL,
+    DISCOVER_ACCOUNTS,
+    SCAFFOLD_USE_SQL,
+    Campaigns,
+    Period,
+    describe,
+    discover,
+    group_accounts,
+    join_discovered,
+    member_table,
+)
 from classifier.errors import InputError, UsageError
-from classifier.evidence import MERGE_UNITS_SQL, count_days, replay
-from classifier.exceptions import AgreedException, excuse
-from classifier.types import SCHEMA_VERSION, UNIT_SCHEMA, Decision
-from classifier.verdicts import ALPHA, REVIEW_ALPHA, decide, fdr_bound
-from service.accounts import Judged, build_accounts
+from classifier.exceptions import AgreedException
+from classifier.families import Sightings
+from classifier.types import ACCOUNT_SCHEMA, COUNT_SCHEMA, SCHEMA_VERSION, Decision
+from classifier.verdicts import ALPHA, REVIEW_ALPHA, Verdicts, decide, fdr_bound
+from service.accounts import Judged, build_accounts, summarise_labels
 from service.database import database, parquet_source, query
 from service.run import EVIDENCE, LABELS, PartFacts, RunFolder
 from service.versions import version_of
+from service.weighing import Norms, shard_bounds, split_units, weigh
 
 if TYPE_CHECKING:
     from classifier.pipeline import Pipeline
 
-_TABLES = ("accounts", "campaigns", "discovered")
+USES_AT_ONCE = 1_000_000
+"""Rows of scaffolds' use, one a scaffold and account, that are looked at together: bounds memory, changes nothing."""
 _LIBRARIES = ("probewatch", "numpy", "pyarrow", "duckdb", "faiss-cpu", "onnxruntime", "gigatoken", "scipy")
 
 
@@ -60,15 +74,13 @@ class RunSummary:
     seconds: Mapping[str, float]
 
 
-class _Tables(NamedTuple):
-    """The tables of a run, how many of its accounts are flagged, and the units that each exception excused."""
+class _Found(NamedTuple):
+    """What the parts amount to: accounts of each decision, rows of each table, units that each exception excused."""
 
-    counts: pa.Table
-    accounts: pa.Table
-    campaigns: pa.Table
-    discovered: pa.Table
     population: int
     n_flagged: int
+    decisions: Mapping[Decision, int]
+    n_rows: Mapping[str, int]
     n_excused: Sequence[int]
 
 
@@ -97,39 +109,29 @@ def conclude(
             raise InputError("The input holds no record: expected at least one with account_id and prompt.")
         raise InputError(f"Not one of {counts.read:,} records could be labelled; {where} says why for each.")
     with database(folder.spill, workers) as db:
-        tables = _find(db, folder, pipeline, population, exceptions)
-    _write_tables(folder, tables)
-    strata = [(largest_epsilon(pipeline.certification), tables.population)]
-    decisions = Counter(tables.accounts["decision"].to_pylist())
+        found = _find(db, folder, pipeline, population, exceptions, workers)
+    strata = [(largest_epsilon(pipeline.certification), found.population)]
     elapsed = {**seconds, "findings": time.monotonic() - started}
     summary = RunSummary(
         folder=folder.path,
         counts=counts,
-        decisions={decision: decisions[str(decision)] for decision in Decision},
-        population=tables.population,
-        fdr_bound=fdr_bound(tables.n_flagged, strata),
+        decisions=found.decisions,
+        population=found.population,
+        fdr_bound=fdr_bound(found.n_flagged, strata),
         seconds={**elapsed, "total": sum(elapsed.values())},
     )
     records = {digest: sum(part.n_read for part in parts) for digest, parts in facts.items()}
     folder.write_json(
         "run.json",
-        _document(folder, pipeline, summary, tables, records, population, workers) | _excepted(exceptions, tables),
+        _document(folder, pipeline, summary, found, records, population, workers) | _excepted(exceptions, found),
     )
     return summary
 
 
-def _excepted(exceptions: Sequence[AgreedException], tables: _Tables) -> dict[str, Any]:
+def _excepted(exceptions: Sequence[AgreedException], found: _Found) -> dict[str, Any]:
     """Of run.json: what was agreed upon, and how many units it excused."""
-    pairs = zip(exceptions, tables.n_excused, strict=True)
+    pairs = zip(exceptions, found.n_excused, strict=True)
     return {"exceptions": [asdict(one) | {"until": one.until.isoformat(), "n_units": n} for one, n in pairs]}
-
-
-def _write_tables(folder: RunFolder, tables: _Tables) -> None:
-    folder.retract()
-    folder.write_rejected()
-    folder.write_table(f"{EVIDENCE}/counts.parquet", tables.counts)
-    for name in _TABLES:
-        folder.write_table(f"{name}.parquet", getattr(tables, name))
 
 
 def _counts(parts: Sequence[PartFacts]) -> Counts:
@@ -147,42 +149,78 @@ def _find(
     pipeline: Pipeline,
     population: int | None,
     exceptions: Sequence[AgreedException],
-) -> _Tables:
+    threads: int,
+) -> _Found:
+    """Judge the accounts of all parts and write the tables."""
     db.execute(f"CREATE VIEW labels AS SELECT * FROM {parquet_source(folder.files(LABELS))}")
-    source = parquet_source(folder.files(EVIDENCE, "units-"))
-    excused = excuse(query(db, MERGE_UNITS_SQL.format(source=source)).cast(UNIT_SCHEMA), exceptions)
-    units = excused.units
-    n_accounts = query(db, "SELECT count(DISTINCT account_id) AS n FROM labels")["n"][0].as_py()
+    summarise_labels(db)
+    n_accounts = query(db, "SELECT count(*) AS n FROM account_use")["n"][0].as_py()
+    registered = _registered(population, n_accounts)
+    folder.retract()
+    folder.write_rejected()
+    shards = split_units(folder.files(EVIDENCE, "units-"), shard_bounds(db), folder.spill)
+    norms = Norms(pipeline.baselines, registered, n_accounts)
+    write_counts = partial(folder.write_rows, f"{EVIDENCE}/counts.parquet", COUNT_SCHEMA)
+    weighed = weigh(db, shards, norms, exceptions, threads, write_counts)
+    verdicts = decide(weighed.replay, registered, pipeline.baselines)
+    campaigns = _campaigns(db, weighed.sightings, pipeline.n_families)
+    discovered = _discovered(db)
+    agreed = [pair for pair in zip(exceptions, weighed.n_excused, strict=True) if pair[1]]
+    judged = Judged(verdicts, weighed.replay, campaigns, pipeline.baselines, weighed.particulars, agreed)
+    folder.write_rows("accounts.parquet", ACCOUNT_SCHEMA, build_accounts(db, judged))
+    folder.write_table("campaigns.parquet", campaigns.table)
+    folder.write_table("discovered.parquet", discovered)
+    return _Found(
+        population=registered,
+        n_flagged=verdicts.n_flagged,
+        decisions=_decisions(verdicts, n_accounts),
+        n_rows={"accounts": n_accounts, "campaigns": campaigns.table.num_rows, "discovered": discovered.num_rows},
+        n_excused=weighed.n_excused,
+    )
+
+
+def _registered(population: int | None, n_accounts: int) -> int:
     if population is not None and population < n_accounts:
         raise UsageError(
             f"--population got {population:,}: expected at least the {n_accounts:,} accounts of this run; give the "
             "number of registered accounts."
         )
-    registered = population if population is not None else n_accounts
-    replayed = replay(units, pipeline.baselines)
-    verdicts = decide(replayed, registered, pipeline.baselines)
-    use = query(db, FAMILY_USE_SQL.format(source="labels"))
-    campaigns = find_campaigns(units, use, pipeline.n_families)
-    uses = query(db, SCAFFOLD_USE_SQL.format(source="labels", least_accounts=DISCOVER_ACCOUNTS))
-    db.register("units", units)
-    agreed = [pair for pair in zip(exceptions, excused.n_units, strict=True) if pair[1]]
-    accounts = build_accounts(db, Judged(verdicts, replayed, campaigns, pipeline.baselines, agreed))
-    return _Tables(
-        count_days(units),
-        accounts,
-        campaigns.table,
-        discover(uses),
-        registered,
-        verdicts.n_flagged,
-        excused.n_units,
-    )
+    return population if population is not None else n_accounts
+
+
+def _decisions(verdicts: Verdicts, n_accounts: int) -> dict[Decision, int]:
+    """Accounts of each decision; those without a unit are not among the judged."""
+    counts = Counter(verdicts.decision)
+    counts[Decision.INSUFFICIENT_EVIDENCE] += n_accounts - len(verdicts.account_ids)
+    return {decision: counts[decision] for decision in Decision}
+
+
+def _campaigns(db: duckdb.DuckDBPyConnection, sightings: Sightings, n_families: int) -> Campaigns:
+    groups = group_accounts(sightings, n_families)
+    db.register("members", member_table(groups))
+    return describe(groups, query(db, CAMPAIGN_USE_SQL.format(labels="labels", members="members")))
+
+
+def _discovered(db: duckdb.DuckDBPyConnection) -> pa.Table:
+    """Shared scaffolds, USES_AT_ONCE rows of their use at a time."""
+    sql = SCAFFOLD_USE_SQL.format(source="labels", least_accounts=DISCOVER_ACCOUNTS)
+    db.execute(f"CREATE TABLE scaffold_use AS {sql}")
+    ((n_uses,),) = db.execute("SELECT count(*) FROM scaffold_use").fetchall()
+    (ends,) = db.execute("SELECT epoch_us(min(first_seen)), epoch_us(max(last_seen)) FROM account_use").fetchall()
+    n_ranges = 1 + n_uses // USES_AT_ONCE
+    found = []
+    for i in range(n_ranges):  # scaffolds are hashes, so equal ranges of them hold about as many
+        low, high = (2**64 * j // n_ranges for j in (i, i + 1))
+        uses = query(db, f"SELECT * FROM scaffold_use WHERE scaffold BETWEEN {low} AND {high - 1}")
+        found.append(discover(uses, Period(*ends)))
+    return join_discovered(found)
 
 
 def _document(
     folder: RunFolder,
     pipeline: Pipeline,
     summary: RunSummary,
-    tables: _Tables,
+    found: _Found,
     records: Mapping[str, int],
     population: int | None,
     workers: int,
@@ -194,7 +232,7 @@ def _document(
         "catalogue_id": folder.settings.catalogue_id,
         "counts": {
             **asdict(summary.counts),
-            **{name: getattr(tables, name).num_rows for name in _TABLES},
+            **found.n_rows,
         },
         "decisions": {str(decision): n for decision, n in summary.decisions.items()},
         "population": summary.population,

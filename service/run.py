@@ -10,7 +10,7 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -174,20 +174,31 @@ class RunFolder:
 
     def write_table(self, name: str, table: pa.Table, extra: Mapping[str, str] | None = None) -> None:
         """Put a Parquet file in place, its metadata saying what it was made with."""
+        self.write_rows(name, table.schema, [table], extra)
+
+    def write_rows(
+        self, name: str, schema: pa.Schema, tables: Iterable[pa.Table], extra: Mapping[str, str] | None = None
+    ) -> None:
+        """`write_table` of tables, one after the other, of which one is held at a time."""
         metadata = {
             "schema_version": str(SCHEMA_VERSION),
             "bundle_id": self.settings.bundle_id,
             "catalogue_id": self.settings.catalogue_id,
             **(extra if extra is not None else {}),
         }
-        with replacing(self.path / name) as temporary:
-            pq.write_table(
-                table.replace_schema_metadata(metadata),
+        few = [column for column in schema.names if column in _FEW_VALUES]
+        with (
+            replacing(self.path / name) as temporary,
+            pq.ParquetWriter(
                 temporary,
+                schema.with_metadata(metadata),
                 compression="zstd",
                 compression_level=1,
-                use_dictionary=[column for column in table.column_names if column in _FEW_VALUES],
-            )
+                use_dictionary=few,
+            ) as writer,
+        ):
+            for table in tables:
+                writer.write_table(table.cast(writer.schema))
 
     def write_json(self, name: str, document: Mapping[str, Any]) -> None:
         """Put a JSON file in place."""

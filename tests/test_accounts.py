@@ -14,7 +14,7 @@ from classifier.campaigns import Campaigns
 from classifier.evidence import Baselines, merge_units, replay
 from classifier.types import ACCOUNT_SCHEMA, CAMPAIGN_SCHEMA, LABEL_SCHEMA, TARGETS, UNIT_SCHEMA, Channel, Decision
 from classifier.verdicts import decide
-from service.accounts import Judged, build_accounts
+from service.accounts import Judged, build_accounts, particulars, summarise_labels
 from service.reasons import Case, FamilyUse, IntentUse, reasons_of
 
 START = datetime(2026, 9, 1, 12, tzinfo=UTC)
@@ -70,13 +70,14 @@ def accounts() -> dict[str, dict[str, Any]]:
     campaign = {"campaign_id": "campaign-a", "n_accounts": 3, "n_prompts": 9, "log10_e": 4.0, "first_seen": START}
     lists = {name: [] for name in ("capabilities", "techniques", "template_families", "scaffolds")}
     table = pa.Table.from_pylist([campaign | lists | {"last_seen": START}], CAMPAIGN_SCHEMA)
-    judged = Judged(
-        decide(replayed, POPULATION, BASELINES), replayed, Campaigns(table, {"ann": "campaign-a"}), BASELINES
-    )
+    campaigns = Campaigns(table, {"ann": "campaign-a"})
     with duckdb.connect() as db:
+        db.execute("SET TimeZone = 'UTC'")
         db.register("labels", pa.Table.from_pylist(labels, LABEL_SCHEMA))
-        db.register("units", merged)
-        found = build_accounts(db, judged)
+        summarise_labels(db)
+        known = particulars(db, merged, pa.array(["ann", "bob"]))
+        judged = Judged(decide(replayed, POPULATION, BASELINES), replayed, campaigns, BASELINES, known)
+        found = pa.concat_tables(build_accounts(db, judged))
     assert found.schema.equals(ACCOUNT_SCHEMA)
     return {row["account_id"]: row for row in found.to_pylist()}
 

@@ -9,21 +9,27 @@ from zlib import crc32
 import duckdb
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from classifier.campaigns import (
+    CAMPAIGN_USE_SQL,
     DISCOVER_ACCOUNTS,
-    FAMILY_USE_SQL,
     SCAFFOLD_USE_SQL,
     Campaigns,
+    Group,
+    Period,
+    describe,
     discover,
-    find_campaigns,
+    group_accounts,
+    join_discovered,
+    member_table,
 )
 from classifier.errors import UsageError
 from classifier.evidence import DAY_US, merge_units
-from classifier.families import FAMILY_BETS, FAMILY_RATE, PARTS, family_evidence
+from classifier.families import FAMILY_BETS, FAMILY_RATE, PARTS, FamilyEvidence, family_evidence, sightings_of
 from classifier.types import CAMPAIGN_SCHEMA, DISCOVERED_SCHEMA, LABEL_SCHEMA
 from classifier.verdicts import flag_scale
 from tests.unit_rows import unit_rows
@@ -47,21 +53,24 @@ def group(name: str, accounts: int, families: Sequence[str], days: Sequence[int]
     return [sends(f"{name}-{i:02}", family, days) for i in range(accounts) for family in families]
 
 
-def use_of(units: pa.Table) -> pa.Table:
-    """What FAMILY_USE_SQL gives where each unit was sent once."""
-    query = (
-        "SELECT account_id, family, 't-' || family AS technique, 7::UBIGINT AS scaffold, count(*)::BIGINT AS n_prompts,"
-        " min(timestamp) AS first_seen, max(timestamp) AS last_seen FROM units WHERE family IS NOT NULL GROUP BY ALL"
-    )
+def use_of(units: pa.Table, groups: Sequence[Group]) -> pa.Table:
+    """What CAMPAIGN_USE_SQL gives where each unit was sent once."""
+    sent = "(SELECT *, family AS template_family, 't-' || family AS technique, [7::UBIGINT] AS scaffolds FROM units)"
     with duckdb.connect() as connection:
         connection.execute("SET TimeZone = 'UTC'")
         connection.register("units", units)
-        return connection.sql(query).to_arrow_table()
+        connection.register("members", member_table(groups))
+        return connection.sql(CAMPAIGN_USE_SQL.format(labels=sent, members="members")).to_arrow_table()
 
 
 def found(parts: Sequence[pa.Table]) -> Campaigns:
     units = merge_units(parts)
-    return find_campaigns(units, use_of(units), N_FAMILIES)
+    groups = group_accounts(sightings_of(units), N_FAMILIES)
+    return describe(groups, use_of(units, groups))
+
+
+def judged(units: pa.Table, n_families: int = N_FAMILIES) -> FamilyEvidence:
+    return family_evidence(sightings_of(units), n_families)
 
 
 def members(campaigns: Campaigns) -> list[set[str]]:
@@ -84,7 +93,7 @@ def test_family_evidence_by_hand() -> None:
         unit_rows(["a", "b"], 1, events=[4, 5]),
         unit_rows(["c", "c", "c"], 2, y=1, families=["f"] * 3, events=[6, 7, 8]),
     ]
-    evidence = family_evidence(merge_units(parts), N_FAMILIES)
+    evidence = judged(merge_units(parts))
     g = [1 / (1 + math.log2(1 + s)) for s in range(4)]
     hit = [1 + b / FAMILY_RATE * (1 - FAMILY_RATE) for b in FAMILY_BETS]
     bets = [(b, h) for b, h in zip(FAMILY_BETS, hit, strict=True)]
@@ -103,7 +112,7 @@ def test_family_evidence_by_hand() -> None:
 
 
 def test_one_account_does_not_make_a_family_whatever_it_sends() -> None:
-    evidence = family_evidence(merge_units([sends("a", "f", [0], each=500), *honest(20, [0])]), N_FAMILIES)
+    evidence = judged(merge_units([sends("a", "f", [0], each=500), *honest(20, [0])]))
     assert evidence.flagged.tolist() == [False]
 
 
@@ -113,13 +122,13 @@ def test_a_rate_of_matches_within_the_baseline_does_not_flag() -> None:
     accounts = [f"{i:04}" for i in range(2000)] * 10
     y = rng.random(20_000) < FAMILY_RATE
     units = unit_rows(accounts, np.repeat(np.arange(10), 2000), y=y, families=["f" if hit else None for hit in y])
-    evidence = family_evidence(units, N_FAMILIES)
+    evidence = judged(units)
     assert (int(y.sum()), evidence.flagged.tolist()) == (6, [False])
 
 
 def test_fewer_families_than_match_is_a_usage_error() -> None:
     with pytest.raises(UsageError, match="at least the 2 exclusive families"):
-        family_evidence(merge_units([sends("a", "f", [0]), sends("a", "g", [0])]), 1)
+        judged(merge_units([sends("a", "f", [0]), sends("a", "g", [0])]), 1)
 
 
 def test_nothing_matched_is_no_campaign() -> None:
@@ -197,21 +206,6 @@ def test_one_match_is_no_link_and_a_public_family_no_campaign() -> None:
     assert members(found([*group("op", 3, ["f"], [1]), *public, once])) == [names("op", 3)]
 
 
-def test_family_use_of_labels() -> None:
-    labels = label_rows(
-        [("a", 0, [5, 6], 0.9, "f", None), ("a", 1, [5], 0.9, "f", None), ("a", 2, [5], 0.1, None, None)]
-    )
-    (row,) = query(FAMILY_USE_SQL, labels).to_pylist()
-    assert {name: row[name] for name in ("account_id", "family", "technique", "scaffold", "n_prompts")} == {
-        "account_id": "a",
-        "family": "f",
-        "technique": "t",
-        "scaffold": 5,
-        "n_prompts": 2,
-    }
-    assert (row["first_seen"].day, row["last_seen"].day) == (1, 2)
-
-
 # --- scaffolds --------------------------------------------------------------------------------------------------------
 
 Label = tuple[str, int, list[int], float, str | None, str | None]
@@ -237,7 +231,10 @@ def query(sql: str, labels: pa.Table, **values: int) -> pa.Table:
 
 
 def discovered(rows: Sequence[Label]) -> pa.Table:
-    return discover(query(SCAFFOLD_USE_SQL, label_rows(rows), least_accounts=DISCOVER_ACCOUNTS))
+    labels = label_rows(rows)
+    us = labels["timestamp"].cast(pa.int64()).to_numpy()
+    uses = query(SCAFFOLD_USE_SQL, labels, least_accounts=DISCOVER_ACCOUNTS)
+    return discover(uses, Period(int(us.min()), int(us.max())))
 
 
 def test_discovered_by_hand() -> None:
@@ -273,7 +270,7 @@ def test_a_scaffold_of_many_accounts_that_reads_as_extraction_is_discovered_and_
     rows: list[Label] = [(f"user-{i:04}", i % 5, [77], 0.9, None, None) for i in range(5000)]
     assert discovered(rows)["n_accounts"].to_pylist() == [5000]
     units = unit_rows([row[0] for row in rows], [row[1] for row in rows], channel=1, levels=6)
-    assert find_campaigns(units, query(FAMILY_USE_SQL, label_rows(rows)), N_FAMILIES).table.num_rows == 0
+    assert group_accounts(sightings_of(units), N_FAMILIES) == []
 
 
 @given(st.data())
@@ -282,7 +279,19 @@ def test_discovery_does_not_depend_on_order(data: st.DataObject) -> None:
     rows = [(f"a{i % 7}", i % 3, [i % 2], (i * 37 % 100) / 100, None, None) for i in range(40)]
     uses = query(SCAFFOLD_USE_SQL, label_rows(rows), least_accounts=2)
     shuffled = uses.take(data.draw(st.permutations(range(uses.num_rows))))
-    assert discover(shuffled).equals(discover(uses))
+    period = Period(0, 3 * DAY_US)
+    assert discover(shuffled, period).equals(discover(uses, period))
+
+
+def test_discovery_in_pieces_is_discovery_of_the_whole() -> None:
+    rows: list[Label] = [(f"a{i % 9}", i % 20, [i % 12], (i * 37 % 100) / 100, None, None) for i in range(400)]
+    uses, period = query(SCAFFOLD_USE_SQL, label_rows(rows), least_accounts=2), Period(0, 20 * DAY_US)
+    pieces = [
+        uses.filter(pc.equal(pc.bit_wise_and(uses["scaffold"], pa.scalar(1, pa.uint64())), half)) for half in (0, 1)
+    ]
+    whole = discover(uses, period, 2)
+    assert whole.num_rows == 12
+    assert join_discovered([discover(piece, period, 2) for piece in pieces]).equals(whole)
 
 
 def test_nothing_shared_is_nothing_discovered() -> None:

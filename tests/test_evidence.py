@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import fields
 from itertools import product
 
-import duckdb
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -19,7 +18,6 @@ from classifier.eprocess import BETS
 from classifier.errors import BundleError
 from classifier.evidence import (
     DAY_US,
-    MERGE_UNITS_SQL,
     MOST_UNITS,
     Baselines,
     Replay,
@@ -81,17 +79,6 @@ def test_order_splits_copies_and_lateness_change_nothing(rows: list[tuple[object
     first, second = (decide(replay(units, BASELINES), 5, BASELINES) for units in (merged, shuffled))
     assert first.decision == second.decision
     assert np.array_equal(first.flagged_at, second.flagged_at, equal_nan=True)
-
-
-@given(_tables)
-@settings(max_examples=25)
-def test_the_sql_is_the_same_merge(rows: list[tuple[object, ...]]) -> None:
-    units = table(rows)
-    with duckdb.connect() as connection:
-        connection.execute("SET TimeZone = 'UTC'")
-        connection.register("units", units)
-        merged = connection.sql(MERGE_UNITS_SQL.format(source="units")).to_arrow_table()
-    assert merged.cast(UNIT_SCHEMA).equals(merge_units([units]))
 
 
 @given(_tables, _tables)

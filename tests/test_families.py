@@ -6,6 +6,7 @@ from itertools import product
 from typing import NamedTuple
 
 import numpy as np
+import pyarrow.compute as pc
 import pytest
 from numpy.typing import NDArray
 
@@ -14,11 +15,14 @@ from classifier.evidence import DAY_US, merge_units
 from classifier.families import (
     FAMILY_BETS,
     FAMILY_RATE,
+    MOST_LOOKS,
     PART_US,
     PARTS,
     FamilyRows,
     family_evidence,
+    join_sightings,
     log_family_capital,
+    sightings_of,
 )
 from classifier.verdicts import flag_scale
 from tests.unit_rows import unit_rows
@@ -113,7 +117,7 @@ def test_a_campaign_that_begins_by_day_is_seen_at_once_among_many(accounts: int,
     began = hours * 2 * PART_US + np.arange(accounts) * 10_000_000
     names = [f"op-{i:02}" for i in range(accounts)]
     campaign = unit_rows(names, 0, y=1, families=["f"] * accounts, events=began, keys=began)
-    evidence = family_evidence(merge_units([honest, campaign]), 65)
+    evidence = family_evidence(sightings_of(merge_units([honest, campaign])), 65)
     assert evidence.flagged.tolist() == [True]
     assert (evidence.flagged_at.astype(np.int64) - began[0] < 60_000_000).all()
 
@@ -124,6 +128,39 @@ def test_a_rare_family_is_found_though_its_accounts_are_old() -> None:
     y = np.arange(n * days) % n < 3 * FAMILY_RATE * n
     families = ["f" if hit else None for hit in y]
     units = unit_rows([f"{i:05}" for i in range(n)] * days, np.repeat(np.arange(days), n), y=y, families=families)
-    evidence = family_evidence(units, 65)
+    evidence = family_evidence(sightings_of(units), 65)
     assert evidence.flagged.tolist() == [True]
     assert evidence.log_max_e[0] > flag_scale(65)
+
+
+def test_sightings_of_shards_join_to_those_of_the_whole() -> None:
+    rng = np.random.default_rng(2)
+    names, days = [f"{i:03}" for i in rng.integers(60, size=900)], rng.integers(4, size=900)
+    families = [None if i > 2 else f"f{i}" for i in rng.integers(6, size=900)]
+    y = [int(name is not None) for name in families]
+    units = merge_units([unit_rows(names, days, y=y, families=families)])
+    whole = sightings_of(units)
+    accounts = units["account_id"]
+    shards = [pc.less(accounts, "020"), pc.and_(pc.greater_equal(accounts, "020"), pc.less(accounts, "040"))]
+    shards.append(pc.greater_equal(accounts, "040"))
+    joined = join_sightings([sightings_of(units.filter(rows)) for rows in shards])
+    assert (joined.matches.accounts, joined.matches.families) == (whole.matches.accounts, whole.matches.families)
+    assert np.array_equal(joined.active, whole.active)
+    for name in ("account", "family", "us", "y", "began"):
+        assert np.array_equal(getattr(joined.matches, name), getattr(whole.matches, name))
+
+
+def test_after_the_last_look_of_a_day_the_next_is_at_its_end_with_all_matches() -> None:
+    n, extra = MOST_LOOKS + 40, 40
+    began = np.arange(n) * 1_000_000
+    rows = FamilyRows(
+        np.zeros(n + 1, np.int64), np.append(began, DAY_US - 1), np.arange(n + 1) < n, np.append(began, DAY_US - 1)
+    )
+    log_e = log_family_capital(rows, began, FAMILY_RATE)
+    assert np.isinf(log_e).sum() == extra
+    assert np.isinf(log_e[MOST_LOOKS:n]).all()
+    everything = FamilyRows(
+        *(column[[*range(MOST_LOOKS), n]] for column in (rows.family, rows.us, rows.is_hit, rows.began))
+    )
+    fewer = log_family_capital(everything, began, FAMILY_RATE)
+    assert log_e[n] > fewer[-1]
