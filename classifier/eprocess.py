@@ -59,15 +59,14 @@ def start_weight(s: Ints) -> Floats:
 
 
 def make_calendar(account: Ints, day: Ints) -> Calendar:
-    """Arrange rows, sorted by account (0, 1, ...), then day, then time. s counts days from the account's first, which
-    is 1.
+    """Arrange rows, sorted by account, then day, then time. s counts days from the account's first, which is 1.
 
     A day with rows in one channel only is a day of both: the other's D is 0 there, and since (g(p) - g(s)) + (g(s) -
     g(t)) = g(p) - g(t), a day with D = 0 changes neither its E nor any later one.
     """
     new_account, new_day = changes(account), changes(account, day)
     first_row = np.flatnonzero(new_day)
-    owner, date = account[first_row], day[first_row]
+    owner, date = (np.cumsum(new_account) - 1)[first_row], day[first_row]
     opens = np.flatnonzero(new_account[first_row])
     s = date - date[opens][owner] + 1
     previous = np.where(new_account[first_row], 0, np.roll(s, 1))
@@ -90,10 +89,12 @@ def log_capital(calendar: Calendar, factors: Factors, opening: Factors | None = 
     log_a = np.full((len(calendar.last_rows), width, n_bets), -np.inf)
     log_e = np.empty((sum(len(part.rows) for part in calendar.rounds), width))
     for part in calendar.rounds:
-        won = factors(part.rows)
-        won_since = opening(part.rows) if opening is not None else won
-        started = (part.log_start - np.log(n_bets))[part.day, None, None]
-        after = np.logaddexp(log_a[part.account][part.day] + won, started + won_since)
+        won, before = factors(part.rows), log_a[part.account]
+        started = (part.log_start - np.log(n_bets))[:, None, None]
+        if opening is None:
+            after = np.logaddexp(before, started)[part.day] + won
+        else:
+            after = np.logaddexp(before[part.day] + won, started[part.day] + opening(part.rows))
         log_e[part.rows] = np.logaddexp(log_sum(after), part.log_rest[part.day, None])
         log_a[part.account] = after[part.last]
     return log_e
@@ -117,10 +118,11 @@ def level_factors(hist: Ints, means: Sequence[float]) -> Factors:
     """
     m = np.array(means)[:, None, None]
     log_level = np.log1p(np.array(BETS) / m * (np.arange(LEVELS + 1)[None, :, None] / LEVELS - m))
+    used = np.flatnonzero(hist.any(axis=(0, 1))).tolist()
 
     def factors(rows: Ints) -> Floats:
         total = np.zeros((len(rows), len(means), len(BETS)))
-        for level in range(LEVELS + 1):  # in a fixed order: BLAS would round differently with the number of rows
+        for level in used:  # in a fixed order: BLAS would round differently with the number of rows
             total += hist[rows, :, level, None] * log_level[:, level]
         return total
 

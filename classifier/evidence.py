@@ -236,14 +236,17 @@ def _replay_block(units: pa.Table, baselines: Baselines, least_record: float) ->
     row_account, row_us = _account_indices(units), microseconds(units["timestamp"])
     starts = _starts(units, EVENT_ORDER)
     account, us = row_account[starts], row_us[starts]
-    tally = _tally(units, np.cumsum(starts) - 1, len(account)).within(changes(account, us // DAY_US))
-    calendar = make_calendar(account, us // DAY_US)
+    day = us // DAY_US
+    tally = _tally(units, np.cumsum(starts) - 1, len(account)).within(changes(account, day))
+    calendar = make_calendar(account, day)
     last, first = calendar.last_rows, np.flatnonzero(changes(account))
-    signature = log_capital(calendar, match_factors(tally.n1, tally.hits, baselines.m1))
-    public = log_capital(calendar, match_factors(tally.n1, tally.hits_any, baselines.m1))[last]
+    signature = _match_capital(account, day, tally.n1, tally.hits, baselines.m1)
+    public = signature.copy()
+    also = _of_any(account, np.any(tally.hits_any != tally.hits, axis=1))
+    public[also] = _match_capital(account[also], day[also], tally.n1[also], tally.hits_any[also], baselines.m1)
     intent = log_capital(calendar, level_factors(tally.hist, baselines.m2))
     log_e_target = join_channels(signature, intent)
-    log_e, log_review_target = mean_over_targets(log_e_target), public + _hedged(intent[last])
+    log_e, log_review_target = mean_over_targets(log_e_target), public[last] + _hedged(intent[last])
     records = record_rows(account, log_e)
     records = records[log_e[records] >= least_record]
     signature_rows = units["channel"].to_numpy() == Channel.SIGNATURE
@@ -257,7 +260,11 @@ def _replay_block(units: pa.Table, baselines: Baselines, least_record: float) ->
         log_review=mean_over_targets(log_review_target),
         log_review_target=log_review_target,
         log_basis=np.stack(
-            [mean_over_targets(signature[last]), mean_over_targets(public), mean_over_targets(_hedged(intent[last]))],
+            [
+                mean_over_targets(signature[last]),
+                mean_over_targets(public[last]),
+                mean_over_targets(_hedged(intent[last])),
+            ],
             axis=1,
         ),
         record_account=account[records],
@@ -266,13 +273,39 @@ def _replay_block(units: pa.Table, baselines: Baselines, least_record: float) ->
     )
 
 
+def _match_capital(account: Ints, day: Ints, n: Ints, hits: Ints, rate: float) -> Floats:
+    """log E [rows, 4] of the signature channel. An account without a match, as nearly all are, has one for all
+    targets."""
+    log_e, matched = np.empty(hits.shape), _of_any(account, np.any(hits, axis=1))
+    for rows, targets in ((matched, len(TARGETS)), (~matched, 1)):
+        calendar = make_calendar(account[rows], day[rows])
+        log_e[rows] = log_capital(calendar, match_factors(n[rows], hits[rows, :targets], rate))
+    return log_e
+
+
+def _of_any(account: Ints, holds: Bools) -> Bools:
+    """Rows of the accounts (0, 1, ...) of which some row holds."""
+    return np.asarray(np.bincount(account, holds) > 0)[account]
+
+
 def _starts(table: pa.Table, names: Sequence[str]) -> Bools:
     """True where the named columns, no nulls in them, differ from the row before, and in the first row."""
-    return changes(*(table[name].combine_chunks().dictionary_encode().indices.to_numpy() for name in names))
+    starts = np.zeros(table.num_rows, np.bool_)
+    starts[:1] = True
+    for name in names:
+        starts[1:] |= pc.not_equal(table[name][1:], table[name][:-1]).to_numpy()
+    return starts
 
 
 def _in_event_order(units: pa.Table) -> pa.Table:
-    return units.sort_by([(name, "ascending") for name in EVENT_ORDER]).combine_chunks()
+    """Sorted by EVENT_ORDER, as merged units are already."""
+    units = units.combine_chunks()
+    out_of_order, tied = np.zeros(max(units.num_rows - 1, 0), np.bool_), True
+    for name in EVENT_ORDER:
+        before, after = units[name][:-1], units[name][1:]
+        out_of_order |= tied & pc.less(after, before).to_numpy()
+        tied &= pc.equal(after, before).to_numpy()
+    return units.sort_by([(name, "ascending") for name in EVENT_ORDER]) if out_of_order.any() else units
 
 
 def _account_indices(table: pa.Table) -> Ints:

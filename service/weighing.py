@@ -32,7 +32,7 @@ from classifier.verdicts import least_flag, may_be_judged
 from service.accounts import Particulars, join_particulars, particulars
 from service.database import query
 
-SHARD_PROMPTS = 500_000
+SHARD_PROMPTS = 250_000
 """Prompts of a shard's accounts, give or take an account: bounds memory, changes nothing else."""
 MOST_SHARDS = 256
 """Files that are written at once; shards of a larger run are larger."""
