@@ -31,12 +31,23 @@ Times = NDArray[np.datetime64]
 
 
 @dataclass(frozen=True)
+class Thresholds:
+    """What all accounts together set for each of them. `n_flagged` is R; log thresholds are for M (flag) and e
+    (review). `minimum_units`: with fewer, no evidence is not yet `clear`."""
+
+    population: int
+    n_flagged: int
+    log_flag: float
+    log_review: float
+    minimum_units: int
+
+
+@dataclass(frozen=True)
 class Verdicts:
-    """Decisions on A accounts, sorted by account. `n_flagged` is R; log thresholds are for M (flag) and e (review).
+    """Decisions on A accounts, sorted by account.
 
     `capabilities`: what an account is flagged or reviewed for, strongest first, of TARGETS. `flagged_at` [A]
-    datetime64[us], NaT for the others: event time at which the rule first held. `minimum_units`: with fewer, no
-    evidence is not yet `clear`.
+    datetime64[us], NaT for the others: event time at which the rule first held.
     """
 
     account_ids: pa.Array
@@ -45,48 +56,56 @@ class Verdicts:
     capabilities: Sequence[tuple[str, ...]]
     flagged: Bools
     flagged_at: Times
-    population: int
-    n_flagged: int
-    log_threshold: float
-    log_review_threshold: float
-    minimum_units: int
+    thresholds: Thresholds
 
 
 def decide(replay: Replay, population: int, baselines: Baselines) -> Verdicts:
-    """Judge all accounts of a run.
+    """Judge all accounts of a run, held in memory together: `find_thresholds`, `flag_times` and `judge` in one.
+
+    Raises UsageError if the run holds more accounts than the population.
+    """
+    found = find_thresholds(replay.log_max_e, replay.log_review, population, baselines)
+    records = (replay.record_account, replay.record_us, replay.record_log_e)
+    times = flag_times(*records, len(replay.account_ids), found.n_flagged, flag_scale(population))
+    return judge(replay, found, times)
+
+
+def find_thresholds(log_max_e: Floats, log_review: Floats, population: int, baselines: Baselines) -> Thresholds:
+    """The thresholds that the evidence of all accounts [A] sets.
 
     `population`: registered accounts, an upper bound fixed beforehand and never those "seen so far", which would break
     the rate. Raises UsageError if the run holds more accounts than that.
     """
-    n_accounts = len(replay.account_ids)
-    if population < n_accounts:
+    if population < len(log_max_e):
         raise UsageError(
-            f"The population must be at least the {n_accounts} accounts of the run, got {population}: give the number "
-            "of registered accounts."
+            f"The population must be at least the {len(log_max_e)} accounts of the run, got {population}: give the "
+            "number of registered accounts."
         )
-    scale = flag_scale(population)
-    n_flagged = by_step_up(replay.log_max_e, population)
-    log_threshold = scale - math.log(max(n_flagged, 1))
-    log_review = math.log(population / REVIEW_ALPHA / max(e_bh(replay.log_review, population), 1))
-    flagged = replay.log_max_e >= log_threshold
-    reviewed = ~flagged & (replay.log_review >= log_review)
-    least = minimum_units(log_threshold, baselines.m1)
+    n_flagged = by_step_up(log_max_e, population)
+    log_flag = flag_scale(population) - math.log(max(n_flagged, 1))
+    return Thresholds(
+        population=population,
+        n_flagged=n_flagged,
+        log_flag=log_flag,
+        log_review=math.log(population / REVIEW_ALPHA / max(e_bh(log_review, population), 1)),
+        minimum_units=minimum_units(log_flag, baselines.m1),
+    )
+
+
+def judge(replay: Replay, thresholds: Thresholds, flagged_at: Times) -> Verdicts:
+    """Decisions on some accounts, given the thresholds that all of them set; `flagged_at` [A] is `flag_times`'s."""
+    flagged = replay.log_max_e >= thresholds.log_flag
+    reviewed = ~flagged & (replay.log_review >= thresholds.log_review)
     order = list(Decision)
-    rank = np.select([flagged, reviewed, replay.n_units < least], [3, 2, 0], 1)
+    rank = np.select([flagged, reviewed, replay.n_units < thresholds.minimum_units], [3, 2, 0], 1)
     return Verdicts(
         account_ids=replay.account_ids,
         decision=[order[i] for i in rank],
-        basis=_bases(replay, flagged, reviewed, log_review),
-        capabilities=_capabilities(replay, flagged, reviewed, log_threshold, log_review),
+        basis=_bases(replay, flagged, reviewed, thresholds.log_review),
+        capabilities=_capabilities(replay, flagged, reviewed, thresholds),
         flagged=flagged,
-        flagged_at=flag_times(
-            replay.record_account, replay.record_us, replay.record_log_e, n_accounts, n_flagged, scale
-        ),
-        population=population,
-        n_flagged=n_flagged,
-        log_threshold=log_threshold,
-        log_review_threshold=log_review,
-        minimum_units=least,
+        flagged_at=flagged_at,
+        thresholds=thresholds,
     )
 
 
@@ -181,11 +200,9 @@ def _step_up(log_values: Floats, scale: float) -> int:
     return int(np.flatnonzero(enough >= np.arange(n + 1))[-1])
 
 
-def _capabilities(
-    replay: Replay, flagged: Bools, reviewed: Bools, log_threshold: float, log_review: float
-) -> list[tuple[str, ...]]:
+def _capabilities(replay: Replay, flagged: Bools, reviewed: Bools, thresholds: Thresholds) -> list[tuple[str, ...]]:
     strength = np.where(flagged[:, None], replay.log_max_e_target, replay.log_review_target)
-    least = np.where(flagged, log_threshold, log_review) + math.log(CAPABILITY_FACTOR)
+    least = np.where(flagged, thresholds.log_flag, thresholds.log_review) + math.log(CAPABILITY_FACTOR)
     named: list[tuple[str, ...]] = [()] * len(flagged)
     for i in np.flatnonzero(flagged | reviewed):
         order = np.argsort(-strength[i], kind="stable")

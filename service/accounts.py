@@ -3,14 +3,13 @@
     labels, merged units, verdicts, campaigns -> **accounts**
 
 Sums over labels are DuckDB's, out of core; what units say of an account is taken while its units are at hand
-(`particulars`); rows are put together PAGE accounts at a time. Events are named as evidence for flag and review only.
+(`particulars`). Events are named as evidence for flag and review only.
 """
 
 from __future__ import annotations
 
 import math
-from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any, NamedTuple
 
@@ -27,8 +26,6 @@ from classifier.verdicts import Verdicts
 from service.database import query
 from service.reasons import Case, FamilyUse, IntentUse, reasons_of
 
-PAGE = 100_000
-"""Accounts whose rows are put together at once."""
 MOST_EVENTS = 20
 """Events named as evidence of an account, the strongest."""
 _NAMED = frozenset({Decision.FLAG, Decision.REVIEW})
@@ -88,7 +85,7 @@ class Particulars(NamedTuple):
 
 
 class Judged(NamedTuple):
-    """What is held against the accounts of a run; particulars are known of those that are flagged or reviewed."""
+    """What is held against some accounts; particulars are known of those that are flagged or reviewed."""
 
     verdicts: Verdicts
     replay: Replay
@@ -109,43 +106,30 @@ def particulars(db: duckdb.DuckDBPyConnection, units: pa.Table, accounts: pa.Arr
     return found
 
 
-def join_particulars(parts: Iterable[Particulars]) -> Particulars:
-    """Of disjoint sets of accounts."""
-    joined = Particulars({}, {}, {})
-    for part in parts:
-        for target, source in zip(joined, part, strict=True):
-            target.update(source)  # type: ignore[attr-defined]
-    return joined
-
-
 def summarise_labels(db: duckdb.DuckDBPyConnection) -> None:
     """Make the table `account_use` of `labels` (LABEL_SCHEMA): a row an account, sorted by id."""
     db.execute(_USE_SQL)
 
 
-def build_accounts(db: duckdb.DuckDBPyConnection, judged: Judged) -> Iterator[pa.Table]:
-    """Rows of all accounts, sorted by id, from the table `account_use` of `db`.
+def build_accounts(db: duckdb.DuckDBPyConnection, rows: range, judged: Judged) -> pa.Table:
+    """Rows of the accounts that stand in `rows` of the table `account_use` of `db`, whose verdicts are given.
 
     Accounts without a unit, since a benign application explains all they sent, have e = 1.
     """
-    ((n_accounts,),) = db.execute("SELECT count(*) FROM account_use").fetchall()
-    for first in range(0, n_accounts, PAGE):
-        page = query(db, f"SELECT * FROM account_use WHERE rowid BETWEEN {first} AND {first + PAGE - 1} ORDER BY rowid")
-        columns = {name: page[name].combine_chunks() for name in page.column_names}
-        columns |= _verdict_columns(columns["account_id"], judged)
-        columns |= _reason_columns(columns, judged)
-        arrays = [columns[field.name].cast(field.type) for field in ACCOUNT_SCHEMA]
-        yield pa.Table.from_arrays(arrays, schema=ACCOUNT_SCHEMA)
+    use = query(db, f"FROM account_use WHERE rowid >= {rows.start} AND rowid < {rows.stop} ORDER BY rowid")
+    columns = {name: use[name].combine_chunks() for name in use.column_names}
+    columns |= _verdict_columns(columns["account_id"], judged)
+    columns |= _reason_columns(columns, judged)
+    arrays = [columns[field.name].cast(field.type) for field in ACCOUNT_SCHEMA]
+    return pa.Table.from_arrays(arrays, schema=ACCOUNT_SCHEMA)
 
 
 def _verdict_columns(ids: pa.Array, judged: Judged) -> dict[str, pa.Array]:
-    verdicts, replay, known = judged.verdicts, judged.replay, judged.verdicts.account_ids
-    lookup = pa.StringScalar.as_py
-    own = slice(bisect_left(known, ids[0].as_py(), key=lookup), bisect_right(known, ids[-1].as_py(), key=lookup))
-    place = pc.fill_null(pc.index_in(ids, known[own]), own.stop - own.start)
+    verdicts, replay = judged.verdicts, judged.replay
+    place = pc.fill_null(pc.index_in(ids, verdicts.account_ids), len(verdicts.account_ids))
 
     def spread(values: Any, absent: Any, kind: pa.DataType) -> pa.Array:
-        return pa.concat_arrays([pa.array(values[own], kind), pa.array([absent], kind)]).take(place)
+        return pa.concat_arrays([pa.array(values, kind), pa.array([absent], kind)]).take(place)
 
     def log10(values: np.ndarray[Any, Any]) -> pa.Array:
         return spread(values / _PER_LOG10, 0.0, pa.float64())
@@ -158,7 +142,7 @@ def _verdict_columns(ids: pa.Array, judged: Judged) -> dict[str, pa.Array]:
         "capabilities": spread(verdicts.capabilities, [], pa.list_(text)),
         "log10_e": log10(replay.log_e),
         "log10_max_e": log10(replay.log_max_e),
-        "log10_threshold": pa.array(np.full(n, verdicts.log_threshold / _PER_LOG10)),
+        "log10_threshold": pa.array(np.full(n, judged.verdicts.thresholds.log_flag / _PER_LOG10)),
         **{f"log10_e_{name}": log10(replay.log_e_target[:, c]) for c, name in enumerate(TARGETS)},
         "campaign_id": pa.array([judged.campaigns.of_account.get(name) for name in ids.to_pylist()], text),
         "flagged_at": spread(verdicts.flagged_at, None, pa.timestamp("us")).cast(
@@ -169,7 +153,7 @@ def _verdict_columns(ids: pa.Array, judged: Judged) -> dict[str, pa.Array]:
 
 
 def _reason_columns(columns: dict[str, pa.Array], judged: Judged) -> dict[str, pa.Array]:
-    least, strings = judged.verdicts.minimum_units, pa.list_(pa.string())
+    least, strings = judged.verdicts.thresholds.minimum_units, pa.list_(pa.string())
     decisions = zip(columns["account_id"].to_pylist(), columns["decision"].to_pylist(), strict=True)
     events = [judged.particulars.events.get(name, []) if decision in _NAMED else [] for name, decision in decisions]
     reasons = [reasons_of(case, judged.baselines, least) for case in _cases(columns, judged)]

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from classifier.errors import InputError, UsageError
+from service.bench_cli import bench_app
 from service.calibrate_cli import calibrate
 from service.discovery_cli import discovery_app
 from service.exchange_cli import exchange_app
@@ -57,6 +58,7 @@ app.add_typer(bundle_app, name="bundle")
 templates_app.add_typer(exchange_app)
 templates_app.add_typer(discovery_app)
 app.add_typer(templates_app, name="templates")
+app.add_typer(bench_app, name="bench")
 app.command()(simulate)
 app.command()(calibrate)
 

@@ -10,13 +10,14 @@ from __future__ import annotations
 import platform
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import duckdb
+import numpy as np
 import pyarrow as pa
 
 from classifier.bundle import largest_epsilon
@@ -33,15 +34,25 @@ from classifier.campaigns import (
     member_table,
 )
 from classifier.errors import InputError, UsageError
+from classifier.evidence import Baselines
 from classifier.exceptions import AgreedException
 from classifier.families import Sightings
 from classifier.types import ACCOUNT_SCHEMA, COUNT_SCHEMA, SCHEMA_VERSION, Decision
-from classifier.verdicts import ALPHA, REVIEW_ALPHA, Verdicts, decide, fdr_bound
+from classifier.verdicts import (
+    ALPHA,
+    REVIEW_ALPHA,
+    Thresholds,
+    fdr_bound,
+    find_thresholds,
+    flag_scale,
+    flag_times,
+    judge,
+)
 from service.accounts import Judged, build_accounts, summarise_labels
 from service.database import database, parquet_source, query
 from service.run import EVIDENCE, LABELS, PartFacts, RunFolder
 from service.versions import version_of
-from service.weighing import Norms, shard_bounds, split_units, weigh
+from service.weighing import Norms, Weighed, plan_shards, split_units, weigh
 
 if TYPE_CHECKING:
     from classifier.pipeline import Pipeline
@@ -158,25 +169,48 @@ def _find(
     registered = _registered(population, n_accounts)
     folder.retract()
     folder.write_rejected()
-    shards = split_units(folder.files(EVIDENCE, "units-"), shard_bounds(db), folder.spill)
+    shards = plan_shards(db)
+    files = split_units(folder.files(EVIDENCE, "units-"), shards, folder.spill)
     norms = Norms(pipeline.baselines, registered, n_accounts)
     write_counts = partial(folder.write_rows, f"{EVIDENCE}/counts.parquet", COUNT_SCHEMA)
-    weighed = weigh(db, shards, norms, exceptions, threads, write_counts)
-    verdicts = decide(weighed.replay, registered, pipeline.baselines)
+    weighed = weigh(db, shards, files, norms, exceptions, threads, write_counts)
+    thresholds = find_thresholds(weighed.log_max_e(), weighed.log_review(), registered, pipeline.baselines)
     campaigns = _campaigns(db, weighed.sightings, pipeline.n_families)
     discovered = _discovered(db)
     agreed = [pair for pair in zip(exceptions, weighed.n_excused, strict=True) if pair[1]]
-    judged = Judged(verdicts, weighed.replay, campaigns, pipeline.baselines, weighed.particulars, agreed)
-    folder.write_rows("accounts.parquet", ACCOUNT_SCHEMA, build_accounts(db, judged))
+    decisions: Counter[Decision] = Counter()
+    rows = _account_rows(db, weighed, thresholds, campaigns, pipeline.baselines, agreed, decisions)
+    folder.write_rows("accounts.parquet", ACCOUNT_SCHEMA, rows)
     folder.write_table("campaigns.parquet", campaigns.table)
     folder.write_table("discovered.parquet", discovered)
+    decisions[Decision.INSUFFICIENT_EVIDENCE] += n_accounts - decisions.total()  # those without a unit
     return _Found(
         population=registered,
-        n_flagged=verdicts.n_flagged,
-        decisions=_decisions(verdicts, n_accounts),
+        n_flagged=thresholds.n_flagged,
+        decisions={decision: decisions[decision] for decision in Decision},
         n_rows={"accounts": n_accounts, "campaigns": campaigns.table.num_rows, "discovered": discovered.num_rows},
         n_excused=weighed.n_excused,
     )
+
+
+def _account_rows(
+    db: duckdb.DuckDBPyConnection,
+    weighed: Weighed,
+    thresholds: Thresholds,
+    campaigns: Campaigns,
+    baselines: Baselines,
+    agreed: Sequence[tuple[AgreedException, int]],
+    decisions: Counter[Decision],
+) -> Iterator[pa.Table]:
+    """Rows of accounts.parquet, a table a shard; `decisions` counts those of accounts with units."""
+    offsets, scale = weighed.offsets(), flag_scale(thresholds.population)
+    times = flag_times(*weighed.records(), int(offsets[-1]), thresholds.n_flagged, scale)
+    for shard, flagged_at in zip(weighed.shards, np.split(times, offsets[:-1]), strict=True):
+        replayed = shard.replay()
+        verdicts = judge(replayed, thresholds, flagged_at)
+        decisions.update(verdicts.decision)
+        judged = Judged(verdicts, replayed, campaigns, baselines, shard.particulars, agreed)
+        yield build_accounts(db, shard.rows, judged)
 
 
 def _registered(population: int | None, n_accounts: int) -> int:
@@ -186,13 +220,6 @@ def _registered(population: int | None, n_accounts: int) -> int:
             "number of registered accounts."
         )
     return population if population is not None else n_accounts
-
-
-def _decisions(verdicts: Verdicts, n_accounts: int) -> dict[Decision, int]:
-    """Accounts of each decision; those without a unit are not among the judged."""
-    counts = Counter(verdicts.decision)
-    counts[Decision.INSUFFICIENT_EVIDENCE] += n_accounts - len(verdicts.account_ids)
-    return {decision: counts[decision] for decision in Decision}
 
 
 def _campaigns(db: duckdb.DuckDBPyConnection, sightings: Sightings, n_families: int) -> Campaigns:

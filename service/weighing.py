@@ -3,7 +3,8 @@
     parts (units) -> shards -> **weighing** (merge, excuse, replay) -> findings (verdicts, campaigns)
 
 The units of a part are sorted by account, so a shard is a slice of each part: one pass over the parts appends every
-slice to its shard's file, and then a thread a shard reads one whole.
+slice to its shard's file, and then a thread a shard reads one whole. Of an account there stay in memory its id, M and
+current e, by which all accounts together set the thresholds; the rest waits in a file for its shard's turn.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -23,13 +25,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from classifier.eprocess import changes
-from classifier.evidence import Baselines, Replay, concatenate, count_days, merge_units, replay
+from classifier.eprocess import Floats, Ints, changes
+from classifier.evidence import Baselines, Replay, count_days, merge_units, replay
 from classifier.exceptions import AgreedException, excuse
 from classifier.families import Sightings, join_sightings, sightings_of
 from classifier.types import UNIT_SCHEMA
 from classifier.verdicts import least_flag, may_be_judged
-from service.accounts import Particulars, join_particulars, particulars
+from service.accounts import Particulars, particulars
 from service.database import query
 
 SHARD_PROMPTS = 250_000
@@ -48,83 +50,139 @@ class Norms:
 
 
 @dataclass(frozen=True)
-class Weighed:
-    """The evidence of some accounts, sorted. `particulars` are of those that may be flagged or reviewed; `n_excused`:
-    units that each exception excused."""
+class Shard:
+    """Consecutive accounts: those in `rows` of the table `account_use`, from the account `first` on."""
 
-    replay: Replay
-    sightings: Sightings
+    first: str
+    rows: range
+
+
+@dataclass(frozen=True)
+class WeighedShard:
+    """The evidence of a shard's accounts that have units, sorted. What only their own rows need lies in files.
+
+    `log_max_e`, `log_review` [A] as in Replay; `records`: its three columns. `particulars` are of those that may be
+    flagged or reviewed.
+    """
+
+    rows: range
+    account_ids: pa.Array
+    log_max_e: Floats
+    log_review: Floats
+    records: tuple[Ints, Ints, Floats]
     particulars: Particulars
+    file: Path
+
+    def replay(self) -> Replay:
+        """All that the replay said."""
+        with np.load(self.file) as columns:
+            return Replay(account_ids=self.account_ids, **columns)
+
+
+@dataclass(frozen=True)
+class Weighed:
+    """The evidence of all accounts; `n_excused`: units that each exception excused."""
+
+    shards: Sequence[WeighedShard]
+    sightings: Sightings
     n_excused: Sequence[int]
 
+    def log_max_e(self) -> Floats:
+        return np.concatenate([shard.log_max_e for shard in self.shards])
 
-class _Shard(NamedTuple):
-    """A shard's evidence, and its counts by account and day."""
+    def log_review(self) -> Floats:
+        return np.concatenate([shard.log_review for shard in self.shards])
 
-    weighed: Weighed
+    def offsets(self) -> Ints:
+        """Number of the first account of each shard but the first, and of all."""
+        return np.cumsum([len(shard.account_ids) for shard in self.shards])
+
+    def records(self) -> tuple[Ints, Ints, Floats]:
+        """Index of the account among all, us, new M: see Replay."""
+        account, us, log_e = zip(*(shard.records for shard in self.shards), strict=True)
+        moved = [own + offset for own, offset in zip(account, [0, *self.offsets()[:-1]], strict=True)]
+        return np.concatenate(moved), np.concatenate(us), np.concatenate(log_e)
+
+
+class _Done(NamedTuple):
+    """A shard, weighed, and what is joined or written at once."""
+
+    weighed: WeighedShard
+    sightings: Sightings
+    n_excused: Sequence[int]
     counts: pa.Table
 
 
-def shard_bounds(db: duckdb.DuckDBPyConnection) -> list[str]:
-    """The first account of every shard but the first, by the table `account_use`, sorted by account."""
+def plan_shards(db: duckdb.DuckDBPyConnection) -> list[Shard]:
+    """Shards of about SHARD_PROMPTS, by the table `account_use`, sorted by account."""
     use = query(db, "SELECT account_id, n_prompts FROM account_use ORDER BY rowid")
     n_prompts = use["n_prompts"].to_numpy()
     before = np.cumsum(n_prompts) - n_prompts
-    shard = before // max(SHARD_PROMPTS, math.ceil(n_prompts.sum() / MOST_SHARDS))
-    return list(use["account_id"].filter(pa.array(changes(shard)))[1:].to_pylist())
+    starts = np.flatnonzero(changes(before // max(SHARD_PROMPTS, math.ceil(n_prompts.sum() / MOST_SHARDS))))
+    ends = [*starts[1:].tolist(), len(n_prompts)]
+    first = use["account_id"].take(pa.array(starts)).to_pylist()
+    return [Shard(name, range(a, b)) for name, a, b in zip(first, starts.tolist(), ends, strict=True)]
 
 
 def weigh(
     db: duckdb.DuckDBPyConnection,
-    shards: Sequence[Path],
+    shards: Sequence[Shard],
+    files: Sequence[Path],
     norms: Norms,
     exceptions: Sequence[AgreedException],
     threads: int,
     write_counts: Callable[[Iterable[pa.Table]], None],
 ) -> Weighed:
-    """Weigh the units of all shards (files of `split_units`); their counts go to `write_counts` in order of account."""
-
-    def weigh_shard(path: Path) -> _Shard:
-        excused = excuse(merge_units([pa.ipc.open_file(path).read_all()]), exceptions)
-        replayed = replay(excused.units, norms.baselines, least_flag(norms.population, norms.n_accounts))
-        notable = replayed.account_ids.filter(pa.array(may_be_judged(replayed, norms.population, norms.n_accounts)))
-        with db.cursor() as own:
-            said = particulars(own, excused.units, notable)
-        weighed = Weighed(replayed, sightings_of(excused.units), said, excused.n_units)
-        return _Shard(weighed, count_days(excused.units))
-
-    parts: list[Weighed] = []
+    """Weigh the units of all shards (`split_units`'s files); counts go to `write_counts` in order of account."""
+    done: list[_Done] = []
 
     def counts() -> Iterator[pa.Table]:
         with ThreadPoolExecutor(threads, "weigh") as pool:
-            for shard in pool.map(weigh_shard, shards):
-                parts.append(shard.weighed)
+            for shard in pool.map(partial(_weigh_shard, db, norms, exceptions), shards, files):
+                done.append(shard._replace(counts=None))
                 yield shard.counts
 
     write_counts(counts())
-    return _join(parts)
+    return Weighed(
+        shards=[one.weighed for one in done],
+        sightings=join_sightings([one.sightings for one in done]),
+        n_excused=[sum(numbers) for numbers in zip(*(one.n_excused for one in done), strict=True)],
+    )
 
 
-def split_units(files: Sequence[Path], bounds: Sequence[str], folder: Path) -> list[Path]:
-    """Write units (files sorted by account) to a file a shard, in order of account, for `weigh`."""
-    paths = [folder / f"shard-{i:03}.arrow" for i in range(len(bounds) + 1)]
+def _weigh_shard(
+    db: duckdb.DuckDBPyConnection, norms: Norms, exceptions: Sequence[AgreedException], shard: Shard, file: Path
+) -> _Done:
+    excused = excuse(merge_units([pa.ipc.open_file(file).read_all()]), exceptions)
+    replayed = replay(excused.units, norms.baselines, least_flag(norms.population, norms.n_accounts))
+    notable = replayed.account_ids.filter(pa.array(may_be_judged(replayed, norms.population, norms.n_accounts)))
+    with db.cursor() as own:
+        said = particulars(own, excused.units, notable)
+    weighed = WeighedShard(
+        rows=shard.rows,
+        account_ids=replayed.account_ids,
+        log_max_e=replayed.log_max_e,
+        log_review=replayed.log_review,
+        records=(replayed.record_account, replayed.record_us, replayed.record_log_e),
+        particulars=said,
+        file=file.with_suffix(".npz"),
+    )
+    names = (field.name for field in fields(Replay) if field.name != "account_ids")
+    np.savez(weighed.file, **{name: getattr(replayed, name) for name in names})
+    return _Done(weighed, sightings_of(excused.units), excused.n_units, count_days(excused.units))
+
+
+def split_units(files: Sequence[Path], shards: Sequence[Shard], folder: Path) -> list[Path]:
+    """Write units (files sorted by account) to a file a shard, for `weigh`."""
+    paths = [folder / f"shard-{i:03}.arrow" for i in range(len(shards))]
     packed = pa.ipc.IpcWriteOptions(compression="lz4")
     with ExitStack() as stack:
         writers = [stack.enter_context(pa.ipc.new_file(path, UNIT_SCHEMA, options=packed)) for path in paths]
         for file in files:
             units = pq.read_table(file, columns=UNIT_SCHEMA.names).cast(UNIT_SCHEMA).combine_chunks()
             accounts = units["account_id"]
-            cuts = [bisect_left(accounts, bound, key=pa.StringScalar.as_py) for bound in bounds]
+            cuts = [bisect_left(accounts, shard.first, key=pa.StringScalar.as_py) for shard in shards[1:]]
             for writer, (start, end) in zip(writers, pairwise([0, *cuts, len(accounts)]), strict=True):
                 if end > start:
                     writer.write_table(units.slice(start, end - start))
     return paths
-
-
-def _join(parts: Sequence[Weighed]) -> Weighed:
-    return Weighed(
-        replay=concatenate([part.replay for part in parts]),
-        sightings=join_sightings([part.sightings for part in parts]),
-        particulars=join_particulars(part.particulars for part in parts),
-        n_excused=[sum(numbers) for numbers in zip(*(part.n_excused for part in parts), strict=True)],
-    )

@@ -76,8 +76,8 @@ def accounts() -> dict[str, dict[str, Any]]:
         db.register("labels", pa.Table.from_pylist(labels, LABEL_SCHEMA))
         summarise_labels(db)
         known = particulars(db, merged, pa.array(["ann", "bob"]))
-        judged = Judged(decide(replayed, POPULATION, BASELINES), replayed, campaigns, BASELINES, known)
-        found = pa.concat_tables(build_accounts(db, judged))
+        verdicts = decide(replayed, POPULATION, BASELINES)
+        found = build_accounts(db, range(4), Judged(verdicts, replayed, campaigns, BASELINES, known))
     assert found.schema.equals(ACCOUNT_SCHEMA)
     return {row["account_id"]: row for row in found.to_pylist()}
 

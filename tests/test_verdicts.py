@@ -119,9 +119,9 @@ def test_an_account_is_flagged_when_others_lower_the_threshold() -> None:
     n = round(math.exp(three - scale) * 10_000_000)  # so many accounts that one falls short and three do not
     population = next(p for p in range(n, 40 * n, n // 50) if flag_scale(p) - math.log(2) > three)
     verdicts = judge([units], population)
-    assert verdicts.n_flagged == 3
+    assert verdicts.thresholds.n_flagged == 3
     assert verdicts.flagged_at.astype(int).tolist() == [800, 800, 800]
-    assert judge([units.slice(0, 6)], population).n_flagged == 0
+    assert judge([units.slice(0, 6)], population).thresholds.n_flagged == 0
 
 
 # --- decisions --------------------------------------------------------------------------------------------------------
@@ -147,7 +147,7 @@ def test_what_each_decision_takes() -> None:
     assert verdicts.capabilities[found["clear"]] == ()
     assert verdicts.flagged.tolist() == [False, True, False, False, False]
     assert np.isnat(verdicts.flagged_at).tolist() == [True, False, True, True, True]
-    assert verdicts.log_threshold == flag_scale(1000)
+    assert verdicts.thresholds.log_flag == flag_scale(1000)
 
 
 def test_a_target_that_would_not_suffice_alone_is_not_named() -> None:
@@ -156,7 +156,7 @@ def test_a_target_that_would_not_suffice_alone_is_not_named() -> None:
     found = replay(unit_rows(["a"] * 8, 0, y=y), BASELINES)
     population = next(n for n in range(2, 10**6) if flag_scale(n) > found.log_max_e_target[0, 1] - math.log(2))
     verdicts = decide(found, population, BASELINES)
-    assert verdicts.log_threshold < found.log_max_e_target[0, 1]
+    assert verdicts.thresholds.log_flag < found.log_max_e_target[0, 1]
     assert verdicts.capabilities == [("coding",)]
 
 

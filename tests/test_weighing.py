@@ -10,7 +10,7 @@ import pytest
 from classifier.bundle import data_dir, default_bundle_dir
 from classifier.errors import OutputError
 from classifier.pipeline import Pipeline
-from service import accounts, findings, weighing
+from service import findings, weighing
 from service.batch import label
 
 SAMPLE = data_dir() / "sample" / "traffic.jsonl"
@@ -28,13 +28,10 @@ def run(pipeline: Pipeline, tmp_path: Path) -> Path:
     return tmp_path / "run"
 
 
-def test_many_shards_and_pages_say_what_one_does(
-    run: Path, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_many_shards_say_what_one_does(run: Path, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = {name: pq.read_table(run / f"{name}.parquet") for name in TABLES}
     assert whole["accounts"].num_rows == 47
     monkeypatch.setattr(weighing, "SHARD_PROMPTS", 100)
-    monkeypatch.setattr(accounts, "PAGE", 7)
     monkeypatch.setattr(findings, "USES_AT_ONCE", 10)
     n_shards = []
     split = weighing.split_units
