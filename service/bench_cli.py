@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated
@@ -38,19 +39,48 @@ def label(
 
     Traffic is made for it, prompts of 500 bytes, and needs about 700 bytes of disk a prompt while it is measured.
     """
-    from importlib.util import find_spec
-
     from rich.console import Console
 
     from service.bench.label import measure_label
     from service.bench.measures import print_measures, write_measures
 
-    obvious_seconds = None
-    if find_spec("sentence_transformers") is not None:
-        from training.obvious import obvious_seconds
     say = Console(stderr=True, quiet=quiet)
     with TemporaryDirectory(dir=folder) as made:
-        measures = list(measure_label(Path(made), prompts, largest, obvious_seconds, say.print))
+        measures = list(measure_label(Path(made), prompts, largest, _obvious_way(), say.print))
     print_measures("probewatch bench label", measures, Console())
     if json is not None:
         write_measures(json, measures)
+
+
+@bench_app.command()
+def match(
+    signatures: Annotated[
+        list[int], typer.Option("--signatures", metavar="N", min=1, help="How many; may be given again.")
+    ] = [5_000, 50_000],  # noqa: B006
+    json: Json = None,
+    quiet: Quiet = False,
+) -> None:
+    """What matching known templates costs, with the bundle's signatures and with many more of their kind."""
+    from rich.console import Console
+
+    from classifier.bundle import default_bundle_dir
+    from classifier.pipeline import Pipeline
+    from service.bench.match import measure_match
+    from service.bench.measures import print_measures, write_measures
+
+    say = Console(stderr=True, quiet=quiet)
+    measures = list(measure_match(Pipeline.load(default_bundle_dir()).labeler, signatures, say.print))
+    print_measures("probewatch bench match", measures, Console())
+    if json is not None:
+        write_measures(json, measures)
+
+
+def _obvious_way() -> Callable[[Sequence[str]], float] | None:
+    """What to measure against; None without the training extra."""
+    from importlib.util import find_spec
+
+    if find_spec("sentence_transformers") is None:
+        return None
+    from training.obvious import obvious_seconds
+
+    return obvious_seconds

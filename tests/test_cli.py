@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[1]
 COMMANDS = {
     (): [
         *("--version", "label", "score", "report", "demo", "calibrate"),
-        *("bundle", "templates", "simulate", "train", "evaluate"),
+        *("bundle", "templates", "simulate", "train", "evaluate", "bench"),
     ],
     ("label",): [
         "PATH",
@@ -43,6 +43,9 @@ COMMANDS = {
     ("report",): ["DIR"],
     ("demo",): ["--out"],
     ("calibrate",): ["DIR", "--benign", "--out", "--exceptions"],
+    ("bench",): ["label", "match"],
+    ("bench", "label"): ["--prompts", "--largest", "--folder", "--json", "--quiet"],
+    ("bench", "match"): ["--signatures", "--json", "--quiet"],
     ("bundle",): ["show", "verify"],
     ("bundle", "show"): ["DIR", "--json"],
     ("bundle", "verify"): ["DIR", "--json"],

@@ -17,44 +17,36 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 from numpy.typing import NDArray
 
 from classifier.bundle import data_dir, default_bundle_dir
-from classifier.encoder import Encoded, StaticEncoder, l2_normalise
+from classifier.encoder import StaticEncoder
 from classifier.labeler import BLOCK
 from classifier.pipeline import Pipeline
-from classifier.shingles import shingle_hashes
-from classifier.signatures import Signature
-from classifier.templates import NEIGHBOURS, TemplateIndex
+from classifier.templates import TemplateIndex
 from classifier.text import normalise_text
-from tests.benchmarks.label_speed import BYTES, compose, sentences
+from service.bench.match import (
+    MOST_IN_A_SET,
+    PROMPTS,
+    SEED,
+    Traffic,
+    cost,
+    encoded_blocks,
+    matched,
+    ordinary_runs,
+    seconds_to_load,
+    set_look_up,
+    synthetic,
+    vector_recall,
+)
+from service.bench.traffic import BYTES, compose, sentences
 
-PROMPTS, SEED, REPEATS = 16 * BLOCK, 0, 9
 ORDINARY_FOR_A_USE = 32
 SIGNATURES = (500, 5_000, 50_000, 100_000)
-PHRASE = 3
-"""Shingles end to end that a synthetic signature has in common with ordinary text."""
-SPREAD = 0.04
-"""How far from the vectors of the bundle synthetic ones lie, in each dimension: variants of its templates."""
-RECALLED = 256
-"""Windows whose nearest vectors are looked for."""
-MOST_IN_A_SET = 5_000
-"""Signatures beyond which the set look-up is left out: it would take gigabytes."""
-
-
-@dataclass(frozen=True)
-class Traffic:
-    """Encoded blocks; `uses` [n]: whether a prompt was made with a template."""
-
-    texts: list[str]
-    blocks: list[Encoded]
-    uses: NDArray[np.bool_]
 
 
 def ordinary_prompts(data: Path | None, n: int, rng: np.random.Generator) -> list[str]:
@@ -94,88 +86,6 @@ def traffic(data: Path | None, encoder: StaticEncoder) -> Traffic:
     order = rng.permutation(PROMPTS)
     mixed = [normalise_text(texts[i]) for i in order.tolist()]
     return Traffic(mixed, encoded_blocks(mixed, encoder), order >= len(ordinary))
-
-
-def encoded_blocks(texts: Sequence[str], encoder: StaticEncoder) -> list[Encoded]:
-    return [encoder.encode(texts[start : start + BLOCK]) for start in range(0, len(texts), BLOCK)]
-
-
-def cost(work: Callable[[], object], repeats: int = REPEATS) -> float:
-    """Microseconds of one core a prompt, the least of several runs; what else the machine does counts little."""
-    taken = []
-    for _ in range(repeats):
-        started = time.thread_time()
-        work()
-        taken.append(time.thread_time() - started)
-    return min(taken) / PROMPTS * 1e6
-
-
-def ordinary_runs(index: TemplateIndex, sent: Traffic) -> list[NDArray[np.uint64]]:
-    """Shingles of each ordinary prompt, in order."""
-    runs = []
-    for block, uses in zip(sent.blocks, sent.uses.reshape(-1, BLOCK), strict=True):
-        words = index.shingler.words(block.tokens)
-        hashes = shingle_hashes(words)
-        bounds = zip(words.offsets[:-1], words.offsets[1:] - 2, uses, strict=True)
-        runs += [hashes[start:end] for start, end, use in bounds if not use]
-    return runs
-
-
-def synthetic(index: TemplateIndex, n: int, runs: Sequence[NDArray[np.uint64]]) -> list[Signature]:
-    """n signatures beside those of the bundle, that meet `runs` as often as these do."""
-    rng = np.random.default_rng(SEED)
-    said, counts = np.unique(np.concatenate(runs), return_counts=True)
-    known = np.concatenate([signature.shingles for signature in index.signatures])
-    met = counts[np.searchsorted(said, np.intersect1d(said, known))].sum() / len(index.signatures)
-    phrases = met / (PHRASE * counts[np.searchsorted(said, np.concatenate(runs))].mean())  # a signature, on average
-    long_runs = [run for run in runs if len(run) >= PHRASE]
-    made = []
-    for number in range(n):
-        like = index.signatures[int(rng.integers(len(index.signatures)))]
-        shingles = rng.integers(1 << 64, size=len(like.shingles), dtype=np.uint64)
-        if len(shingles) >= PHRASE and rng.random() < phrases:
-            run = long_runs[int(rng.integers(len(long_runs)))]
-            at = int(rng.integers(len(run) - PHRASE + 1))
-            shingles[:PHRASE] = run[at : at + PHRASE]
-        vectors = l2_normalise(like.vectors + rng.normal(scale=SPREAD, size=like.vectors.shape).astype(np.float32))
-        family = f"synthetic_{number}"
-        distinct = shingles[np.sort(np.unique(shingles, return_index=True)[1])]
-        made.append(Signature(replace(like.facts, id=f"{family}/0", family=family), distinct, vectors))
-    return made
-
-
-def set_look_up(index: TemplateIndex, sent: Traffic) -> float:
-    """Cost of the plainest way to do the look-up alone, words given: a set of Python integers."""
-    known = set(np.concatenate([signature.shingles for signature in index.signatures]).tolist())
-    hashes = [shingle_hashes(index.shingler.words(block.tokens)).tolist() for block in sent.blocks]
-    return cost(lambda: [[i for i, value in enumerate(block) if value in known] for block in hashes], repeats=2)
-
-
-def matched(index: TemplateIndex, sent: Traffic) -> NDArray[np.int32]:
-    """Signatures that each prompt matches, extraction and benign, [2, n]."""
-    matches = [index.match(block) for block in sent.blocks]
-    return np.stack([np.concatenate([getattr(m, name) for m in matches]) for name in ("index", "benign")])
-
-
-def seconds_to_load(index: TemplateIndex, dimensions: int) -> float:
-    with TemporaryDirectory() as folder:
-        index.save(Path(folder))
-        started = time.thread_time()
-        TemplateIndex.load(Path(folder), index.shingler, dimensions)
-        return time.thread_time() - started
-
-
-def vector_recall(index: TemplateIndex, sent: Traffic) -> tuple[float, float]:
-    """Share of the nearest vectors of uses that a search of the vector index names, against all products; milliseconds
-    a search."""
-    windows = np.concatenate([block.windows for block in sent.blocks])[:RECALLED]
-    products = windows @ index.vectors.rows.T
-    least = np.sort(np.partition(products, -NEIGHBOURS, axis=1)[:, -NEIGHBOURS:], axis=1)[:, 0]
-    index.vectors.nearest(windows[:1])
-    started = time.thread_time()
-    similarity, _ = index.vectors.nearest(windows)
-    taken = (time.thread_time() - started) / len(windows) * 1e3
-    return float(np.mean(similarity >= least[:, None] - 1e-5)), taken
 
 
 def line(index: TemplateIndex, alone: NDArray[np.int32], sent: Traffic) -> str:
