@@ -22,14 +22,14 @@ from service.report_view import ReportView, build_view
 from service.report_words import basis_of, counted, exponent, moment, percent, title_of, visible
 
 
-def write_report(run_dir: Path) -> Path:
-    """Write `run_dir`/report.html, replacing an earlier one only once the new one is whole; returns its path.
+def write_report(run_dir: Path, out: Path | None = None) -> Path:
+    """Write `out`, `run_dir`/report.html if None, replacing an earlier one only once the new one is whole; its path.
 
     Raises InputError if `run_dir` is not a labelled run, OutputError if the page cannot be written there.
     """
     page = render(build_view(read_run(run_dir)))
-    path = run_dir / "report.html"
-    temporary = run_dir / f".report.html.{os.getpid()}.tmp"
+    path = out if out is not None else run_dir / "report.html"
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         temporary.write_text(page, encoding="utf-8", newline="\n")
         temporary.replace(path)
