@@ -109,7 +109,9 @@ def export(
     from service.exports.pseudonyms import read_key
     from service.report_data import read_selected
 
-    _refuse_stray(format, {"--raw-ids": raw_ids}, {"--name": name, "--tlp": tlp, "--catalogue": catalogue, "--bundle": bundle})
+    _refuse_stray(
+        format, {"--raw-ids": raw_ids}, {"--name": name, "--tlp": tlp, "--catalogue": catalogue, "--bundle": bundle}
+    )
     decisions = [Decision.FLAG, *([Decision.REVIEW] if review else [])]
     selected = read_selected(run, decisions, campaigns if campaigns is not None else [])
     key = key_file if key_file is not None else run / _KEY

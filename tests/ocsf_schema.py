@@ -10,6 +10,7 @@ from typing import Any
 
 _INTEGERS = {"integer_t", "long_t", "timestamp_t", "port_t"}
 _FREE = {"object", "json_t"}  # anything goes there
+_OF_THE_CLASS = {"category_uid", "class_uid"}  # whose values the schema lists elsewhere
 
 
 def problems(document: Mapping[str, Any]) -> list[str]:
@@ -41,9 +42,10 @@ def _of(value: Mapping[str, Any], attributes: Mapping[str, Any], place: str) -> 
         if name not in attributes:
             yield f"{place}.{name} is no attribute"
         else:
-            yield from _typed(inner, _schema()["dictionary"]["attributes"][name], f"{place}.{name}")
-            known = attributes[name].get("enum")
-            if known and name not in ("category_uid", "class_uid") and str(inner) not in known:
+            described = _schema()["dictionary"]["attributes"][name]
+            yield from _typed(inner, described, f"{place}.{name}")
+            known = attributes[name].get("enum", described.get("enum"))
+            if known and name not in _OF_THE_CLASS and str(inner) not in known:
                 yield f"{place}.{name} is {inner}, none of its values"
 
 
@@ -71,6 +73,7 @@ def _one(value: Any, type: str, place: str) -> Iterator[str]:
 
 
 def _constrained(value: Mapping[str, Any], type: str, place: str) -> Iterator[str]:
-    least_one = _schema()["objects"][type].get("constraints", {}).get("at_least_one", [])
+    constraints = _schema()["objects"][type].get("constraints")
+    least_one = constraints.get("at_least_one", []) if constraints else []
     if least_one and not set(least_one) & value.keys():
         yield f"{place} has none of {least_one}"

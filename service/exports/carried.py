@@ -77,10 +77,8 @@ def _read_bundle(path: Path) -> list[Exchange]:
     found = [_exchange(content, where) for where, content in contents if "exchange" in content]
     ids = Counter(one.signature.facts.id for exchange in found for one in exchange.shared)
     if not ids:
-        shipped = (
-            f"; {counted(len(contents), 'indicator')} in it only name what ships with a bundle" if contents else ""
-        )
-        raise _refusal(path, f"this STIX bundle carries no signature of a catalogue{shipped}", "there is none to add")
+        shipped = f", only {counted(len(contents), 'name')} of such as ship with probewatch" if contents else ""
+        raise _refusal(path, f"this STIX bundle carries no signature{shipped}", "there is none to add")
     for repeated in (id for id, n in ids.items() if n > 1):
         raise _refusal(path, f"it carries the signature {repeated} more than once")
     return found
