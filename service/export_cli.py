@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
@@ -122,16 +123,16 @@ def export(
     match format:
         case Format.STIX:
             exporter = name if name is not None else _NAME
-            _write(target, _stix(selected, pseudonyms, exporter, tlp, bundle, catalogue))
+            _write(target, [_stix(selected, pseudonyms, exporter, tlp, bundle, catalogue)])
         case Format.OCSF:
             from service.exports.ocsf import ocsf_lines
 
-            _write(target, b"".join(ocsf_lines(selected, pseudonyms)))
+            _write(target, ocsf_lines(selected, pseudonyms))
         case Format.CSV:
             from service.exports.tables import accounts_csv, campaigns_csv
 
-            _write(target, accounts_csv(selected.accounts, pseudonyms, raw_ids))
-            _write(target.with_name(f"{target.stem}-campaigns{target.suffix}"), campaigns_csv(selected.campaigns))
+            _write(target, [accounts_csv(selected.accounts, pseudonyms, raw_ids)])
+            _write(target.with_name(f"{target.stem}-campaigns{target.suffix}"), [campaigns_csv(selected.campaigns)])
     _print(target, selected, key, raw_ids)
 
 
@@ -153,8 +154,8 @@ def _stix(
         from service.exports.stix import Exporter, stix_bundle
     except ModuleNotFoundError as error:
         raise UsageError(_EXTRA.format(missing=error.name)) from error
-    if not name.isprintable():
-        raise UsageError("--name holds what cannot be printed: give one line of text.")
+    if not (name.strip() and name.isprintable()):
+        raise UsageError("--name is empty or holds what cannot be printed: give one line of text.")
     signatures = _signatures(selected, bundle, catalogue)
     exporter = Exporter(name, pseudonyms, tlp if tlp is not None else Tlp.AMBER, signatures.encoder)
     return stix_bundle(selected, signatures.listed, exporter)
@@ -190,11 +191,11 @@ def _signatures(selected: Selected, bundle: Path | None, catalogue: Path | None)
     return _Signatures({one.signature.facts.id: one for one in listed_of(pipeline)}, pipeline.encoder_digest)
 
 
-def _write(path: Path, content: bytes) -> None:
+def _write(path: Path, pieces: Iterable[bytes]) -> None:
     from service.files import replacing
 
-    with replacing(path) as temporary:
-        temporary.write_bytes(content)
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        file.writelines(pieces)
 
 
 def _print(target: Path, selected: Selected, key: Path, raw_ids: bool) -> None:

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import os
 from importlib.resources import files
 from pathlib import Path
 
 from jinja2 import DictLoader, Environment, StrictUndefined
 from markupsafe import Markup
 
-from classifier.errors import OutputError
+from service.files import replacing
 from service.report_data import read_run
 from service.report_plots import script_json
 from service.report_view import ReportView, build_view
@@ -29,15 +28,8 @@ def write_report(run_dir: Path, out: Path | None = None) -> Path:
     """
     page = render(build_view(read_run(run_dir)))
     path = out if out is not None else run_dir / "report.html"
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with replacing(path) as temporary:
         temporary.write_text(page, encoding="utf-8", newline="\n")
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise OutputError(
-            f"{path}: cannot be written ({error.strerror}); check the folder's permissions and space."
-        ) from error
     return path
 
 

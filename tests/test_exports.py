@@ -372,7 +372,8 @@ def test_a_bare_command_writes_into_the_run_under_a_key_of_its_own(
         (("--format", "csv", "--key-file", "no/key", "--make-key"), 5, "no/key: cannot be written"),
         (("--format", "stix", "--catalogue", "known"), 4, "catalogue known:"),
         (("--format", "stix", "--catalogue", "local", "--bundle", "known"), 4, "known"),
-        (("--format", "stix", "--catalogue", "local", "--name", "a\nb"), 2, "--name holds what cannot be printed"),
+        (("--format", "stix", "--catalogue", "local", "--name", "a\nb"), 2, "--name is empty or holds what"),
+        (("--format", "csv", "--key-file", "key", "--out", "."), 5, ".: is a folder; name a file in it"),
     ],
 )
 def test_what_cannot_be_exported_is_said_in_a_sentence(
