@@ -19,9 +19,10 @@ export PIP_ONLY_BINARY := :all:
 TEST_SETS := $(VENV)/.dev $(if $(filter 1,$(REQUIRE_SERVICES)),$(VENV)/.training)
 
 # pip would compile everything on one core; this takes all cores and leaves out plotly, of which only a script file is used.
+# cpe, which a validator in the test tools needs, is offered as source alone; it is plain Python.
 define install
 	echo "installing $(1) into $(VENV) ..."
-	$(RUN)/python -m pip install --no-compile --progress-bar off -c $(PINS) -e '$(2)' > $(VENV)/pip.log 2>&1 || { \
+	$(RUN)/python -m pip install --no-compile --no-binary cpe --progress-bar off -c $(PINS) -e '$(2)' > $(VENV)/pip.log 2>&1 || { \
 	  tail -n 20 $(VENV)/pip.log >&2; \
 	  echo "The install failed for the reason above (the whole log: $(VENV)/pip.log). Mend it and repeat the command." >&2; exit 1; }
 	$(RUN)/python -m compileall -qq -j 0 -x '/plotly/' $(VENV)/lib || true

@@ -103,13 +103,17 @@ def open_exchange(path: Path) -> Exchange:
     Raises:
         InputError: missing, cut short, altered, of another format version, or holding what no exchange file does.
     """
-    raw = _read(path)
+    return parse_exchange(_read(path), path)
+
+
+def parse_exchange(raw: bytes, where: Path | str) -> Exchange:
+    """What `open_exchange` does, of the bytes of a file; `where` they were found is for its errors."""
     try:
         document = _document(raw)
-        _check_version(path, document)
+        _check_version(where, document)
         return _parsed(document, raw)
     except (LookupError, TypeError, ValueError, AttributeError, RecursionError, SafetensorError) as error:
-        raise _refusal(path, f"it is not as expected ({error})") from error
+        raise _refusal(where, f"it is not as expected ({error})") from error
 
 
 def _read(path: Path) -> bytes:
@@ -138,7 +142,7 @@ def _document(raw: bytes) -> Mapping[str, Any]:
     return dict(document)
 
 
-def _check_version(path: Path, document: Mapping[str, Any]) -> None:
+def _check_version(path: Path | str, document: Mapping[str, Any]) -> None:
     version = document.get("format_version")
     if version != FORMAT_VERSION:
         advice = "ask for one that this probewatch reads, or use the probewatch that made it"
@@ -184,5 +188,5 @@ def _counts(row: Mapping[str, Any]) -> tuple[int, int]:
     return n_samples, n_accounts
 
 
-def _refusal(path: Path, reason: str, advice: str = _ASK_AGAIN) -> InputError:
+def _refusal(path: Path | str, reason: str, advice: str = _ASK_AGAIN) -> InputError:
     return InputError(f"{path}: {reason}; {advice}.")

@@ -20,6 +20,7 @@ from service.calibrate_cli import calibrate
 from service.discovery_cli import discovery_app
 from service.exchange_cli import exchange_app
 from service.exits import run_app
+from service.export_cli import export
 from service.options import (
     AsJson,
     BundleDir,
@@ -61,6 +62,7 @@ app.add_typer(templates_app, name="templates")
 app.add_typer(bench_app, name="bench")
 app.command()(simulate)
 app.command()(calibrate)
+app.command()(export)
 
 
 class Engine(StrEnum):
@@ -165,11 +167,17 @@ def score(
 
 
 @app.command()
-def report(run: Annotated[Path, typer.Argument(metavar="DIR", help="Folder that `label` wrote.")]) -> None:
-    """Write the HTML report of a labelled run, one self-contained file, to DIR/report.html."""
+def report(
+    run: Annotated[Path, typer.Argument(metavar="DIR", help="Folder that `label` wrote.")],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="FILE", help="Replaced if it is there.", show_default="DIR/report.html"),
+    ] = None,
+) -> None:
+    """Write the HTML report of a labelled run: one self-contained file, for a browser or an e-mail."""
     from service.report import write_report
 
-    typer.echo(write_report(run))
+    typer.echo(write_report(run, out))
 
 
 @app.command()

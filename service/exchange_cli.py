@@ -1,7 +1,11 @@
-"""The commands `probewatch templates export` and `import`: signatures between laboratories, in a file without text."""
+"""The commands `probewatch templates export` and `import`: signatures between laboratories, in a file without text.
+
+What is imported may also be a STIX bundle that `probewatch export` wrote.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -57,7 +61,12 @@ def export_templates(
 
 @exchange_app.command("import")
 def import_templates(
-    source: Annotated[Path, typer.Argument(metavar="FILE", readable=False, help="What `templates export` wrote.")],
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE", readable=False, help="What `templates export`, or `export --format stix`, wrote."
+        ),
+    ],
     ids: _Ids = None,
     against: Against = None,
     note: Note = "",
@@ -66,7 +75,7 @@ def import_templates(
     dry_run: DryRun = False,
     yes: Yes = False,
 ) -> None:
-    """Add signatures that another laboratory exported.
+    """Add signatures that another laboratory exported, in an exchange file or a STIX bundle.
 
     They are checked as those of `add` are: a signature that matches 1 % of ordinary prompts or more, shares most of a
     known one or would excuse it is refused, and thresholds are raised above what any ordinary prompt holds. The note
@@ -74,33 +83,35 @@ def import_templates(
 
     \b
     probewatch templates import night.safetensors --catalogue local --dry-run
+    probewatch templates import export.stix.json --catalogue local
     """
-    from classifier.exchange import open_exchange
     from service.exchanges import joining
+    from service.exports.carried import open_received
     from service.prompts import read_ordinary
 
     target = Target(bundle, catalogue, note, dry_run, yes)
     pipeline = check_target(target)
-    exchange = open_exchange(source)
-    fitted = exchange.fitted(pipeline.encoder_digest)
+    received = open_received(source)
+    fitted = [shared for exchange in received for shared in exchange.fitted(pipeline.encoder_digest).shared]
     ordinary = read_ordinary(against if against is not None else [])
     found = joining(fitted, ids if ids is not None else [], str(source), ordinary, pipeline.labeler)
-    _print_joining(exchange, found, pipeline)
-    origin = f"exchange {exchange.id}" + (f": {note}" if note else "")
-    add_confirmed(target, [_entry(one, origin) for one in found], pipeline)
+    _print_joining(received, found, pipeline)
+    exchange_ids = {shared.signature.facts.id: exchange.id for exchange in received for shared in exchange.shared}
+    add_confirmed(target, [_entry(one, exchange_ids, note) for one in found], pipeline)
 
 
-def _print_joining(exchange: Exchange, found: list[Joining], pipeline: Pipeline) -> None:
+def _print_joining(received: Sequence[Exchange], found: list[Joining], pipeline: Pipeline) -> None:
     from service.template_words import joining_lines
 
     for one in found:
         typer.echo("\n".join(joining_lines(one)))
-    if exchange.encoder != pipeline.encoder_digest:
+    if any(exchange.encoder != pipeline.encoder_digest for exchange in received):
         typer.echo("Vectors are left out: another encoder than this bundle's made them. Shingles alone will match.")
 
 
-def _entry(joining: Joining, note: str) -> Entry:
+def _entry(joining: Joining, exchange_ids: Mapping[str, str], note: str) -> Entry:
     from classifier.catalogue import Entry, Origin
 
     shared = joining.shared
-    return Entry(shared.signature, Origin(now(), note, shared.n_samples, shared.n_accounts))
+    said = f"exchange {exchange_ids[shared.signature.facts.id]}" + (f": {note}" if note else "")
+    return Entry(shared.signature, Origin(now(), said, shared.n_samples, shared.n_accounts))

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from classifier.catalogue import Entry
 from classifier.errors import InputError, UsageError
-from classifier.exchange import Exchange, SharedSignature
+from classifier.exchange import SharedSignature
 from classifier.induction import FEWEST_SHINGLES
 from classifier.labeler import Labeler
 from classifier.signatures import Signature
@@ -52,8 +52,11 @@ def chosen(shared: Sequence[SharedSignature], ids: Sequence[str], where: str) ->
     return [one for one in shared if not ids or one.signature.facts.id in ids]
 
 
-def joining(exchange: Exchange, ids: Sequence[str], where: str, ordinary: Prompts, labeler: Labeler) -> list[Joining]:
-    """Signatures of an exchange file that may join the labeler's, their thresholds raised above ordinary traffic.
+def joining(
+    received: Sequence[SharedSignature], ids: Sequence[str], where: str, ordinary: Prompts, labeler: Labeler
+) -> list[Joining]:
+    """Signatures of an exchange file or STIX bundle that may join the labeler's, their thresholds raised above
+    ordinary traffic.
 
     Raises:
         UsageError: an id that it does not hold.
@@ -61,7 +64,7 @@ def joining(exchange: Exchange, ids: Sequence[str], where: str, ordinary: Prompt
             program would make, has vectors of other dimensions, would match ordinary traffic, or would excuse a known
             template.
     """
-    wanted = chosen(exchange.shared, ids, where)
+    wanted = chosen(received, ids, where)
     signatures = [one.signature for one in wanted]
     for signature in signatures:
         _refuse_odd(signature, labeler.encoder.dimensions)

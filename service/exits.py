@@ -70,7 +70,8 @@ def _usage(error: typer.TyperException) -> int:
     else:
         context = getattr(error, "ctx", None)
         command = context.command_path if context is not None else "probewatch"
-        _fail(f"{_ended(sentence)} See {command} --help.", error.exit_code)
+        said = " ".join(sentence.split())  # choices are listed one a line
+        _fail(f"{_ended(said)} See {command} --help.", error.exit_code)
     return error.exit_code
 
 

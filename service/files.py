@@ -1,4 +1,4 @@
-"""Writing files so that they are whole or not there: to a temporary name, then renamed. Used by `run`."""
+"""Writing files so that they are whole or not there: to a temporary name, then renamed. Used by what writes files."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises:
         OutputError: it cannot be written or renamed.
     """
+    if not path.name:
+        raise OutputError(f"{path}: is a folder; name a file in it.")
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         with output_errors(path):

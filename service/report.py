@@ -8,36 +8,28 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import os
 from importlib.resources import files
 from pathlib import Path
 
 from jinja2 import DictLoader, Environment, StrictUndefined
 from markupsafe import Markup
 
-from classifier.errors import OutputError
+from service.files import replacing
 from service.report_data import read_run
 from service.report_plots import script_json
 from service.report_view import ReportView, build_view
 from service.report_words import basis_of, counted, exponent, moment, percent, title_of, visible
 
 
-def write_report(run_dir: Path) -> Path:
-    """Write `run_dir`/report.html, replacing an earlier one only once the new one is whole; returns its path.
+def write_report(run_dir: Path, out: Path | None = None) -> Path:
+    """Write `out`, `run_dir`/report.html if None, replacing an earlier one only once the new one is whole; its path.
 
     Raises InputError if `run_dir` is not a labelled run, OutputError if the page cannot be written there.
     """
     page = render(build_view(read_run(run_dir)))
-    path = run_dir / "report.html"
-    temporary = run_dir / f".report.html.{os.getpid()}.tmp"
-    try:
+    path = out if out is not None else run_dir / "report.html"
+    with replacing(path) as temporary:
         temporary.write_text(page, encoding="utf-8", newline="\n")
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise OutputError(
-            f"{path}: cannot be written ({error.strerror}); check the folder's permissions and space."
-        ) from error
     return path
 
 

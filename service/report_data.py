@@ -1,4 +1,4 @@
-"""What `report.html` is made of, read from a labelled run: run directory -> `Run`. The report's only reader of files.
+"""What `report.html` is made of, read from a labelled run: run directory -> `Run`, or for `exports` -> `Selected`.
 
 Tables are read through DuckDB, so that a run of millions of events is summed on disk and only what the page shows comes
 to memory. Timestamps leave SQL as integers (microseconds since 1970, UTC), so no session time zone can shift a day.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,10 +17,22 @@ from typing import Any
 
 import duckdb
 
-from classifier.errors import InputError
+from classifier.errors import InputError, UsageError
 from classifier.types import TARGETS, Decision
 from service.database import connect
-from service.report_types import Account, Campaign, DayCount, Facts, Point, Run, Scaffold, Stratum, Totals
+from service.report_types import (
+    Account,
+    Campaign,
+    DayCount,
+    Facts,
+    Point,
+    Run,
+    Scaffold,
+    Selected,
+    Stratum,
+    TemplateUse,
+    Totals,
+)
 
 FLAGGED_SHOWN = 500
 REVIEW_SHOWN = 200
@@ -39,9 +51,7 @@ _RANK = (
 
 def read_run(run_dir: Path) -> Run:
     """Everything the report shows. Raises InputError if `run_dir` is no labelled run or a file of it cannot be read."""
-    if not run_dir.is_dir():
-        raise InputError(f"{run_dir}: is not a folder; give the folder that `probewatch label --out` wrote.")
-    facts = read_facts(run_dir / "run.json")
+    facts = _facts_of(run_dir)
     with _database(run_dir) as db:
         return Run(
             facts=facts,
@@ -50,10 +60,41 @@ def read_run(run_dir: Path) -> Run:
             review=_accounts(db, f"decision = '{Decision.REVIEW}'", REVIEW_SHOWN),
             ranked=_accounts(db, "true", ACCOUNTS_SHOWN),
             points=_points(db),
-            campaigns=_campaigns(db),
+            campaigns=_campaigns(db, limit=CAMPAIGNS_SHOWN),
             discovered=_discovered(db),
             activity=_activity(db),
         )
+
+
+def read_selected(run_dir: Path, decisions: Sequence[Decision], campaign_ids: Sequence[str]) -> Selected:
+    """Accounts judged so, and their campaigns; only those of `campaign_ids` if there are any.
+
+    Raises:
+        InputError: as `read_run`.
+        UsageError: a campaign that the run does not hold.
+    """
+    facts = _facts_of(run_dir)
+    with _database(run_dir) as db:
+        ids = [row["campaign_id"] for row in _rows(db, "select campaign_id from campaigns order by all")]
+        for missing in (name for name in campaign_ids if name not in ids):
+            raise UsageError(f"{run_dir}: holds no campaign {missing}; {len(ids):,} are in its campaigns.parquet.")
+        db.execute("create table wanted as select unnest(?::varchar[]) as campaign_id", [list(campaign_ids)])
+        of_campaign = "campaign_id in (from wanted)" if campaign_ids else "true"
+        judged = ", ".join(f"'{decision}'" for decision in decisions)
+        where = f"decision in ({judged}) and {of_campaign}"
+        return Selected(
+            facts=facts,
+            accounts=_accounts(db, where),
+            campaigns=_campaigns(db, of_campaign),
+            uses=_uses(db, where),
+            last_seen=_rows(db, "select epoch_us(max(last_seen)) as last_seen from accounts")[0]["last_seen"],
+        )
+
+
+def _facts_of(run_dir: Path) -> Facts:
+    if not run_dir.is_dir():
+        raise InputError(f"{run_dir}: is not a folder; give the folder that `probewatch label --out` wrote.")
+    return read_facts(run_dir / "run.json")
 
 
 def read_facts(path: Path) -> Facts:
@@ -169,12 +210,16 @@ def _columns(*names: str) -> str:
     return ", ".join(f"epoch_us({name}) as {name}" if name in _TIMES else name for name in names)
 
 
-def _accounts(db: duckdb.DuckDBPyConnection, where: str, limit: int) -> list[Account]:
+def _accounts(db: duckdb.DuckDBPyConnection, where: str, limit: int | None = None) -> list[Account]:
     lists = {"log10_e_targets": "log10_e_", "shares": "share_"}
     plain = _columns(*(name for name in Account.__dataclass_fields__ if name not in lists))
     arrays = ", ".join(f"[{', '.join(prefix + c for c in TARGETS)}] as {name}" for name, prefix in lists.items())
-    rows = _rows(db, f"select {plain}, {arrays} from accounts where {where} order by {_RANK} limit {limit}")
+    rows = _rows(db, f"select {plain}, {arrays} from accounts where {where} order by {_RANK} {_limited(limit)}")
     return [Account(**row) for row in rows]
+
+
+def _limited(n: int | None) -> str:
+    return f"limit {n}" if n is not None else ""
 
 
 def _points(db: duckdb.DuckDBPyConnection) -> list[Point]:
@@ -187,11 +232,11 @@ def _points(db: duckdb.DuckDBPyConnection) -> list[Point]:
     return [Point(**row) for row in rows]
 
 
-def _campaigns(db: duckdb.DuckDBPyConnection) -> list[Campaign]:
+def _campaigns(db: duckdb.DuckDBPyConnection, where: str = "true", limit: int | None = None) -> list[Campaign]:
     names = [name for name in Campaign.__dataclass_fields__ if name != "flagged_accounts"]
     rows = _rows(
         db,
-        f"select {_columns(*names)} from campaigns order by log10_e desc, campaign_id limit {CAMPAIGNS_SHOWN}",
+        f"select {_columns(*names)} from campaigns where {where} order by log10_e desc, campaign_id {_limited(limit)}",
     )
     members = _rows(
         db,
@@ -202,6 +247,18 @@ def _campaigns(db: duckdb.DuckDBPyConnection) -> list[Campaign]:
     for member in members:
         by_campaign.setdefault(member["campaign_id"], []).append(member["account_id"])
     return [Campaign(**row, flagged_accounts=by_campaign.get(row["campaign_id"], [])) for row in rows]
+
+
+def _uses(db: duckdb.DuckDBPyConnection, where: str) -> list[TemplateUse]:
+    """Matches of the accounts of accounts.parquet that `where` selects."""
+    rows = _rows(
+        db,
+        "select template_id, campaign_id, count(distinct account_id) as n_accounts, count(*) as n_prompts, "
+        "epoch_us(min(timestamp)) as first_seen, epoch_us(max(timestamp)) as last_seen "
+        f"from labels join (select account_id, campaign_id from accounts where {where}) using (account_id) "
+        "where template_id is not null group by all order by all",
+    )
+    return [TemplateUse(**row) for row in rows]
 
 
 def _discovered(db: duckdb.DuckDBPyConnection) -> list[Scaffold]:

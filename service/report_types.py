@@ -139,3 +139,26 @@ class Run:
     campaigns: list[Campaign]
     discovered: list[Scaffold]
     activity: list[DayCount]
+
+
+@dataclass(frozen=True)
+class TemplateUse:
+    """Events of the selected accounts of one campaign (None: of none) that match one signature."""
+
+    template_id: str
+    campaign_id: str | None
+    n_accounts: int
+    n_prompts: int
+    first_seen: datetime
+    last_seen: datetime
+
+
+@dataclass(frozen=True)
+class Selected:
+    """What an export tells of. `accounts`: most suspicious first; `last_seen`: of all events of the run."""
+
+    facts: Facts
+    accounts: list[Account]
+    campaigns: list[Campaign]
+    uses: list[TemplateUse]
+    last_seen: datetime

@@ -47,6 +47,12 @@ def basis_of(name: str) -> str:
     return BASIS_TITLES[name] if name in BASIS_TITLES else title_of(name)
 
 
+def aims_of(capabilities: Sequence[str]) -> str:
+    """What is probed for, in words; `other` only if there is nothing else."""
+    named = [title_of(name) for name in capabilities if name != OTHER]
+    return joined(named) if named else "something else than the known capabilities"
+
+
 def joined(parts: Sequence[str]) -> str:
     """`a`, `a and b`, `a, b and c`."""
     return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)

@@ -23,7 +23,7 @@ from tests.runs import records, write
 ROOT = Path(__file__).resolve().parents[1]
 COMMANDS = {
     (): [
-        *("--version", "label", "score", "report", "demo", "calibrate"),
+        *("--version", "label", "score", "report", "export", "demo", "calibrate"),
         *("bundle", "templates", "simulate", "train", "evaluate", "bench"),
     ],
     ("label",): [
@@ -40,7 +40,21 @@ COMMANDS = {
         "--quiet",
     ],
     ("score",): ["TEXT", "--json", "--bundle", "--catalogue"],
-    ("report",): ["DIR"],
+    ("report",): ["DIR", "--out"],
+    ("export",): [
+        "DIR",
+        "--format",
+        "--out",
+        "--key-file",
+        "--make-key",
+        "--campaign",
+        "--review",
+        "--raw-ids",
+        "--name",
+        "--tlp",
+        "--catalogue",
+        "--bundle",
+    ],
     ("demo",): ["--out"],
     ("calibrate",): ["DIR", "--benign", "--out", "--exceptions"],
     ("bench",): ["label", "match"],

@@ -330,6 +330,15 @@ def test_no_folder_and_no_room_are_told_apart(tmp_path: Path, run_dir: Path) -> 
     assert [p for p in folder.iterdir() if p.suffix == ".tmp"] == []
 
 
+def test_the_page_may_be_written_elsewhere(run_dir: Path, tmp_path: Path) -> None:
+    assert write_report(run_dir, tmp_path / "page.html") == tmp_path / "page.html"
+    assert (tmp_path / "page.html").read_bytes() == write_report(run_dir).read_bytes()
+    for out in (tmp_path, tmp_path / "no" / "page.html"):
+        with pytest.raises(OutputError, match="cannot be written"):
+            write_report(run_dir, out)
+    assert [path.name for path in tmp_path.iterdir()] == ["page.html"]
+
+
 def test_long_runs_show_the_first_and_say_how_many_more(tmp_path: Path) -> None:
     rows = [account(20, account_id=f"a{i:04d}", n_prompts=0) for i in range(620)]
     text = Page(write_report(make_run(tmp_path / "run", rows)).read_text(encoding="utf-8")).text
