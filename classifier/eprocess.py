@@ -145,10 +145,12 @@ def changes(*columns: NDArray[np.generic]) -> Bools:
 
 
 def running(values: Ints, starts: Bools) -> Ints:
-    """Running totals over rows, begun anew where `starts`."""
-    total = np.cumsum(values, axis=0)
-    before = (total - values)[starts]
-    return np.asarray(total - before[np.cumsum(starts) - 1])
+    """Running totals over rows, begun anew where `starts`, of the same type."""
+    total = np.cumsum(values, axis=0, dtype=values.dtype)
+    first = np.flatnonzero(starts)
+    before = total[first] - values[first]
+    total -= np.repeat(before, np.diff(first, append=len(values)), axis=0)
+    return total
 
 
 def record_rows(account: Ints, values: Floats) -> Ints:

@@ -198,7 +198,7 @@ class RunFolder:
             ) as writer,
         ):
             for table in tables:
-                writer.write_table(table.cast(writer.schema))
+                writer.write_table(table.replace_schema_metadata(metadata))
 
     def write_json(self, name: str, document: Mapping[str, Any]) -> None:
         """Put a JSON file in place."""
