@@ -8,8 +8,9 @@ are batched.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 import pyarrow as pa
@@ -37,6 +38,8 @@ PUBLIC_CERTAINTY = np.float32(0.998)
 evidence hangs on it, since a matched prompt is no unit of the intent channel."""
 MOST_CERTAIN_OPINION = np.float32(0.997)
 """`p_extraction` of any other prompt is at most this: an opinion does not outweigh a match."""
+ALWAYS = np.iinfo(np.int64).min
+"""When signatures were approved that are in force at any time, such as those of a bundle."""
 _LEAST_OPINION = 1e-6  # keeps log-odds finite: certain of both would be no number
 
 Floats = NDArray[np.float32]
@@ -68,16 +71,17 @@ class Judgement:
     """What is concluded of n prompts, all arrays of n rows.
 
     `capability`, `target`: index into TARGETS of what the prompt asks for, and of what a match in it aims at.
-    `p_capability` [n, 4] over TARGETS and `p_extraction`: of what no benign signature excuses. `exclusive`, `public`:
-    a verified match of that tier.
-    `explained`: a benign signature accounts for the whole. `spans` [n, 2]: characters of what the scored text means,
-    from the first to past the last shingle of the match; what stands between is taken for part of it.
+    `p_capability` [n, 4] over TARGETS, `p_extraction` and `opinion`, which is it without any match: of what no benign
+    signature excuses. `exclusive`, `public`: a verified match of that tier.
+    `explained`: a benign signature accounts for all but a match. `spans` [n, 2]: characters of what the scored text
+    means, from the first to past the last shingle of the match; what stands between is taken for part of it.
     """
 
     capability: Ints
     target: Ints
     p_capability: Floats
     p_extraction: Floats
+    opinion: Floats
     exclusive: Bools
     public: Bools
     explained: Bools
@@ -135,7 +139,7 @@ def fused_extraction(opinion: Floats, exclusive: Bools, public: Bools) -> Floats
 class Labeler:
     """The models of a bundle, put together. `thresholds` [3]: least probability to name each capability. `cascade`:
     None in
-    a bundle of the static tier alone."""
+    a bundle of the static tier alone. `approved_us`: when local exclusive signatures were approved, by id."""
 
     def __init__(
         self,
@@ -147,12 +151,14 @@ class Labeler:
         cascade: Cascade | None,
         thresholds: Floats,
         hash_key: bytes,
+        approved_us: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
         self.encoder, self.templates, self.lexicon, self.heads = encoder, templates, lexicon, heads
         self._calibration, self.cascade = calibration, cascade
         self._thresholds, self._hash_key = thresholds, hash_key
         facts = [signature.facts for signature in templates.signatures]
         self._exclusive = np.array([fact.tier is Tier.EXCLUSIVE for fact in facts] + [False])  # index -1: no match
+        self._approved_us = np.array([approved_us.get(fact.id, ALWAYS) for fact in facts] + [ALWAYS])
         self._target = np.array([TARGETS.index(fact.target) if fact.target else -1 for fact in facts] + [-1])
         self._ids = pa.array([*(fact.id for fact in facts), None], pa.string())
         self._families = pa.array([*(fact.family for fact in facts), None], pa.string())
@@ -200,8 +206,8 @@ class Labeler:
         outside, leftover = self._read_outside(reading, benign_spans, benign)
         exclusive = self._exclusive[matches.index]
         public = matched & ~exclusive
-        explained = benign & ~leftover & ~matched
-        extraction = np.where(explained, np.float32(0), outside[:, EXTRACTION])
+        explained = benign & ~leftover
+        extraction = np.where(explained & ~matched, np.float32(0), outside[:, EXTRACTION])
         named = self._target[matches.index]
         payload, _ = self._read_outside(reading, spans, matched & (named < 0))
         target = np.where(named >= 0, named, decide_capability(payload, self._thresholds))
@@ -212,6 +218,7 @@ class Labeler:
             target=target,
             p_capability=np.concatenate([capabilities, other.clip(0)[:, None]], axis=1),
             p_extraction=fused_extraction(extraction, exclusive, public),
+            opinion=np.minimum(extraction, MOST_CERTAIN_OPINION),
             exclusive=exclusive,
             public=public,
             explained=explained,
@@ -273,21 +280,27 @@ class Labeler:
         scaffolds: NDArray[np.uint64],
     ) -> list[pa.RecordBatch]:
         """One signature-channel row an event, and one intent-channel row where nothing matched and something is
-        unexplained."""
+        unexplained.
+
+        A local exclusive signature may have been learnt from what was sent up to its approval. There its match is no
+        hit, and intent is bet on as if it were not known: else an honest account's own prompts would be picked out of
+        its past by what it sent, which no null allows.
+        """
         n = len(keys)
+        early = _microseconds(events) <= self._approved_us[matches.index]
         bits = (1 << judgement.target).astype(np.uint8)
         matched = matches.index >= 0
         family = self._families.take(pa.array(np.where(matched, matches.index, len(self._families) - 1)))
         signature = {
             "channel": np.full(n, Channel.SIGNATURE, np.uint8),
             "key": keys,
-            "y": np.where(judgement.exclusive, bits, 0).astype(np.uint8),
+            "y": np.where(judgement.exclusive & ~early, bits, 0).astype(np.uint8),
             "y_public": np.where(judgement.public, bits, 0).astype(np.uint8),
             "matched": matched.astype(np.uint8),
             **{f"level_{name}": np.zeros(n, np.uint8) for name in TARGETS},
             "family": family,
         }
-        levels = np.rint(LEVELS * judgement.p_extraction[:, None] * judgement.p_capability).astype(np.uint8)
+        levels = np.rint(LEVELS * judgement.opinion[:, None] * judgement.p_capability).astype(np.uint8)
         nothing = np.zeros(n, np.uint8)
         intent = {
             "channel": np.full(n, Channel.INTENT, np.uint8),
@@ -298,7 +311,7 @@ class Labeler:
             **{f"level_{name}": levels[:, c] for c, name in enumerate(TARGETS)},
             "family": pa.nulls(n, pa.string()),
         }
-        counted = pa.array(~matched & ~judgement.explained)
+        counted = pa.array((~matched | early) & ~judgement.explained)
         return [_unit_rows(events, signature), _unit_rows(events, intent).filter(counted)]
 
 
@@ -309,6 +322,10 @@ def _second_opinion(probabilities: Floats, normalised: Sequence[str], cascade: C
     logits = cascade.transformer.logits([normalised[row] for row in rows.tolist()])
     told[rows] = calibrated_probabilities(logits, cascade.calibration)
     return cascaded(probabilities, told, cascade.margin)
+
+
+def _microseconds(events: pa.RecordBatch) -> Ints:
+    return np.asarray(events.column("timestamp").cast(pa.int64()).to_numpy())
 
 
 def _unit_rows(

@@ -37,6 +37,7 @@ from classifier.errors import InputError, UsageError
 from classifier.evidence import Baselines
 from classifier.exceptions import AgreedException
 from classifier.families import Sightings
+from classifier.reachback import place_linked, review_linked
 from classifier.types import ACCOUNT_SCHEMA, COUNT_SCHEMA, SCHEMA_VERSION, Decision
 from classifier.verdicts import (
     ALPHA,
@@ -171,11 +172,11 @@ def _find(
     folder.write_rejected()
     shards = plan_shards(db)
     files = split_units(folder.files(EVIDENCE, "units-"), shards, folder.spill)
-    norms = Norms(pipeline.baselines, registered, n_accounts)
+    norms = Norms(pipeline.baselines, registered, n_accounts, pipeline.approvals)
     write_counts = partial(folder.write_rows, f"{EVIDENCE}/counts.parquet", COUNT_SCHEMA)
     weighed = weigh(db, shards, files, norms, exceptions, threads, write_counts)
     thresholds = find_thresholds(weighed.log_max_e(), weighed.log_review(), registered, pipeline.baselines)
-    campaigns = _campaigns(db, weighed.sightings, pipeline.n_families)
+    campaigns = place_linked(_campaigns(db, weighed.sightings, pipeline.n_families), weighed.links())
     discovered = _discovered(db)
     agreed = [pair for pair in zip(exceptions, weighed.n_excused, strict=True) if pair[1]]
     decisions: Counter[Decision] = Counter()
@@ -207,9 +208,9 @@ def _account_rows(
     times = flag_times(*weighed.records(), int(offsets[-1]), thresholds.n_flagged, scale)
     for shard, flagged_at in zip(weighed.shards, np.split(times, offsets[:-1]), strict=True):
         replayed = shard.replay()
-        verdicts = judge(replayed, thresholds, flagged_at)
+        verdicts = review_linked(judge(replayed, thresholds, flagged_at), shard.links)
         decisions.update(verdicts.decision)
-        judged = Judged(verdicts, replayed, campaigns, baselines, shard.particulars, agreed)
+        judged = Judged(verdicts, replayed, campaigns, baselines, shard.particulars, agreed, shard.links)
         yield build_accounts(db, shard.rows, judged)
 
 
