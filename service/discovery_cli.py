@@ -103,7 +103,6 @@ def approve_finding(
 
     \b
     probewatch templates approve run 5c1f0e9a72 --family night_mill --dry-run
-    probewatch templates approve run 5c1f0e9a72 --family night_mill --tier exclusive --against customers.parquet
     """
     from classifier.types import Tier
 

@@ -134,9 +134,9 @@ def add_templates(
         str,
         typer.Option(
             metavar="NAME",
-            help="public: a campaign's; it is shown, and at most puts an account up for review. exclusive: what is sent "
-            "from now on may flag; half of the accounts in --against must certify that honest ones do not send it. "
-            "benign: a harmless application's; what is fixed in its prompts is excused.",
+            help="public: a campaign's; it is shown, and at most puts an account up for review. exclusive: what is "
+            "sent from now on may flag; half of the accounts in --against must certify that honest ones do not send "
+            "it. benign: a harmless application's; what is fixed in its prompts is excused.",
         ),
     ] = "public",
     against: Against = None,
@@ -156,7 +156,6 @@ def add_templates(
 
     \b
     probewatch templates add --from samples.jsonl --family night_mill --dry-run
-    probewatch templates add --from samples.jsonl --family night_mill --tier exclusive --against customers.parquet
     """
     from classifier.types import Tier
     from service.prompts import read_samples

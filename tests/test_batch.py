@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -22,6 +22,7 @@ from classifier.errors import InputError, UsageError
 from classifier.evidence import merge_units
 from classifier.exceptions import AgreedException
 from classifier.pipeline import Pipeline
+from classifier.reachback import Approval
 from classifier.types import (
     ACCOUNT_SCHEMA,
     CAMPAIGN_SCHEMA,
@@ -289,6 +290,7 @@ class Fixed:
     """A pipeline that takes no time: every prompt is harmless and an observation of its own."""
 
     bundle_id, catalogue_id, certification, n_families = "0" * 16, "none", (), 1
+    approvals: ClassVar[dict[str, Approval]] = {}
 
     def __init__(self, pipeline: Pipeline) -> None:
         self.baselines = pipeline.baselines
