@@ -18,7 +18,7 @@ from typing import Any
 import duckdb
 
 from classifier.errors import InputError, UsageError
-from classifier.types import TARGETS, Decision
+from classifier.types import TARGETS, Basis, Decision
 from service.database import connect
 from service.report_types import (
     Account,
@@ -290,8 +290,8 @@ def _totals(db: duckdb.DuckDBPyConnection) -> Totals:
     one = _rows(
         db,
         "select (select count(*) from campaigns) as campaigns, (select count(*) from discovered) as discovered, "
-        "(select count(*) from labels) as labels, (select count(*) from accounts where basis = 'analyst' "
-        f"and decision = '{Decision.FLAG}') as flagged_by_analyst",
+        "(select count(*) from labels) as labels, (select count(*) from accounts "
+        f"where basis = '{Basis.ANALYST}') as linked",
     )[0]
     return Totals(
         accounts=sum(row["n"] for row in decisions),

@@ -94,7 +94,7 @@ class Totals:
     prompts: int
     decisions: dict[str, int]
     flagged_for: dict[str, int]  # capability -> flagged accounts; an account may count for several
-    flagged_by_analyst: int
+    linked: int  # accounts up for review by what they sent before an analyst approved its wording, and by that alone
     campaigns: int
     discovered: int
     labels: int

@@ -170,9 +170,11 @@ def promise(facts: Facts, totals: Totals) -> list[str]:
             "Counting also honest accounts that may lie outside the baseline, at most "
             f"{percent(facts.fdr_bound, up=True)} of the flags in this population are expected to be false."
         )
-    if totals.flagged_by_analyst:
-        n = counted(totals.flagged_by_analyst, "flag")
-        sentences.append(f"{n} on signatures that an analyst approved from this traffic: outside the promise.")
+    if totals.linked:
+        sentences.append(
+            f"{counted(totals.linked, 'account')} up for review only for what was sent before an analyst approved the "
+            "signature that knows it: linked, not evidence."
+        )
     return sentences
 
 
