@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from classifier.campaigns import LINK_UNITS, Campaigns
 from classifier.evidence import microseconds
 from classifier.exceptions import AgreedException, holds_for
-from classifier.types import Basis, Channel, Decision
+from classifier.types import OTHER, TARGETS, Basis, Channel, Decision
 from classifier.verdicts import Verdicts
 
 
@@ -75,6 +75,15 @@ def find_links(
     for link in sorted(links, key=lambda link: (link.account, -link.n_units, link.family)):
         found.setdefault(link.account, []).append(link)
     return found
+
+
+def in_force(units: pa.Table) -> pa.Table:
+    """Units as if local families had been approved before all of them: what a vetted account sent up to an approval
+    tells of its conduct as what it sends later does."""
+    early = (units["matched"].to_numpy() > 0) & ((units["y"].to_numpy() | units["y_public"].to_numpy()) == 0)
+    place = units.schema.get_field_index("y")
+    y = np.where(early, np.uint8(1 << TARGETS.index(OTHER)), units["y"].to_numpy())  # a rate asks for no target
+    return units.set_column(place, units.schema.field(place), pa.array(y))
 
 
 def review_linked(verdicts: Verdicts, links: Mapping[str, Sequence[Link]]) -> Verdicts:

@@ -22,6 +22,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from classifier.certification import Certificate
 from classifier.errors import InputError, UsageError
 from classifier.evidence import merge_units
 from classifier.exceptions import AgreedException
@@ -57,6 +58,7 @@ def label(
     workers: int | None = None,
     fresh: bool = False,
     exceptions: Sequence[AgreedException] = (),
+    certificate: Certificate | None = None,
     progress: Callable[[Progress], None] = lambda progress: None,
 ) -> RunSummary:
     """Label files, folders and globs of traffic into the folder `out`; resumes there, or adds to what is there.
@@ -66,6 +68,7 @@ def label(
         workers: processes that label; as many as there are processors if None.
         fresh: delete what an earlier run wrote in `out` first.
         exceptions: matches that were agreed to count for nothing; as given now, whatever earlier runs were given.
+        certificate: what evidence is held against, and what is promised; that of bundle and catalogue if None.
         progress: called after every part, in this thread.
 
     Raises:
@@ -85,7 +88,7 @@ def label(
         with _Labelling(folder, pipeline, n_workers) as labelling:
             _label_all(labelling, planned, progress)
         seconds = {"label": time.monotonic() - started}
-        return conclude(folder, pipeline, population, n_workers, seconds, exceptions)
+        return conclude(folder, pipeline, population, n_workers, seconds, exceptions, certificate)
 
 
 def begun_catalogue(path: Path) -> str | None:

@@ -94,6 +94,15 @@ def label(
         ),
     ] = None,
     exceptions: Exceptions = None,
+    calibration: Annotated[
+        Path | None,
+        typer.Option(
+            "--calibration",
+            metavar="FILE",
+            help="What `calibrate --out` wrote: baselines and strata of your own vetted accounts.",
+            show_default="those of the bundle",
+        ),
+    ] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Delete an earlier run in DIR first.")] = False,
     quiet: Quiet = False,
 ) -> None:
@@ -112,11 +121,13 @@ def label(
     """
     from service.batch import begun_catalogue
     from service.batch import label as label_batch
+    from service.calibration_file import read_calibration
     from service.exceptions import read_exceptions
     from service.report import write_report
 
     agreed = read_exceptions(exceptions) if exceptions is not None else []
     pipeline = load_pipeline(bundle, catalogue, quiet, None if fresh else begun_catalogue(out))
+    certificate = read_calibration(calibration, pipeline) if calibration is not None else None
     with show_progress(quiet) as progress:
         label_batch(
             paths,
@@ -127,6 +138,7 @@ def label(
             workers=workers,
             fresh=fresh,
             exceptions=agreed,
+            certificate=certificate,
             progress=progress,
         )
     report = write_report(out)

@@ -20,7 +20,6 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
-from classifier.bundle import largest_epsilon
 from classifier.campaigns import (
     CAMPAIGN_USE_SQL,
     DISCOVER_ACCOUNTS,
@@ -33,6 +32,7 @@ from classifier.campaigns import (
     join_discovered,
     member_table,
 )
+from classifier.certification import Certificate
 from classifier.errors import InputError, UsageError
 from classifier.evidence import Baselines
 from classifier.exceptions import AgreedException
@@ -43,7 +43,6 @@ from classifier.verdicts import (
     ALPHA,
     REVIEW_ALPHA,
     Thresholds,
-    fdr_bound,
     find_thresholds,
     flag_scale,
     flag_times,
@@ -103,9 +102,10 @@ def conclude(
     workers: int,
     seconds: Mapping[str, float],
     exceptions: Sequence[AgreedException],
+    certificate: Certificate | None = None,
 ) -> RunSummary:
     """Write what the parts of the folder amount to, but for agreed exceptions; `seconds` and `workers` are noted in
-    run.json.
+    run.json. `certificate`: that of the bundle and catalogue if None.
 
     Raises:
         InputError: no record was labelled; rejected.jsonl says why.
@@ -120,24 +120,42 @@ def conclude(
         if counts.read == 0:
             raise InputError("The input holds no record: expected at least one with account_id and prompt.")
         raise InputError(f"Not one of {counts.read:,} records could be labelled; {where} says why for each.")
+    held = certificate if certificate is not None else Certificate(pipeline.baselines, pipeline.certification, {})
     with database(folder.spill, workers) as db:
-        found = _find(db, folder, pipeline, population, exceptions, workers)
-    strata = [(largest_epsilon(pipeline.certification), found.population)]
+        found = _find(db, folder, pipeline, held, population, exceptions, workers)
     elapsed = {**seconds, "findings": time.monotonic() - started}
     summary = RunSummary(
         folder=folder.path,
         counts=counts,
         decisions=found.decisions,
         population=found.population,
-        fdr_bound=fdr_bound(found.n_flagged, strata),
+        fdr_bound=held.bound(found.n_flagged, found.population),
         seconds={**elapsed, "total": sum(elapsed.values())},
     )
     records = {digest: sum(part.n_read for part in parts) for digest, parts in facts.items()}
     folder.write_json(
         "run.json",
-        _document(folder, pipeline, summary, found, records, population, workers) | _excepted(exceptions, found),
+        _document(folder, summary, found, records, population, workers)
+        | _certified(held, found, certificate is not None)
+        | _excepted(exceptions, found),
     )
     return summary
+
+
+def _certified(held: Certificate, found: _Found, own: bool) -> dict[str, Any]:
+    """Of run.json: what is promised, and what it rests on."""
+    n_flagged, population = found.n_flagged, found.population
+    return {
+        "fdr_bound": held.bound(n_flagged, population),
+        "fdr_bound_is": "alpha + sum of epsilon * registered / flags, at most 1; who is of no stratum of known number "
+        "counts at the largest epsilon; adds: what a stratum alone adds, where its number is unknown if all were of it",
+        "fdr_strata": [
+            asdict(s) | {"registered": held.registered.get(s.stratum), "adds": held.adds(s, n_flagged, population)}
+            for s in held.strata
+        ],
+        "certified_by": "the operator's vetted accounts" if own else "bundle and catalogue",
+        "baselines": asdict(held.baselines),
+    }
 
 
 def _excepted(exceptions: Sequence[AgreedException], found: _Found) -> dict[str, Any]:
@@ -159,6 +177,7 @@ def _find(
     db: duckdb.DuckDBPyConnection,
     folder: RunFolder,
     pipeline: Pipeline,
+    held: Certificate,
     population: int | None,
     exceptions: Sequence[AgreedException],
     threads: int,
@@ -167,20 +186,20 @@ def _find(
     db.execute(f"CREATE VIEW labels AS SELECT * FROM {parquet_source(folder.files(LABELS))}")
     summarise_labels(db)
     n_accounts = query(db, "SELECT count(*) AS n FROM account_use")["n"][0].as_py()
-    registered = _registered(population, n_accounts)
+    registered = _registered(population, n_accounts, held)
     folder.retract()
     folder.write_rejected()
     shards = plan_shards(db)
     files = split_units(folder.files(EVIDENCE, "units-"), shards, folder.spill)
-    norms = Norms(pipeline.baselines, registered, n_accounts, pipeline.approvals)
+    norms = Norms(held.baselines, registered, n_accounts, pipeline.approvals)
     write_counts = partial(folder.write_rows, f"{EVIDENCE}/counts.parquet", COUNT_SCHEMA)
     weighed = weigh(db, shards, files, norms, exceptions, threads, write_counts)
-    thresholds = find_thresholds(weighed.log_max_e(), weighed.log_review(), registered, pipeline.baselines)
+    thresholds = find_thresholds(weighed.log_max_e(), weighed.log_review(), registered, held.baselines)
     campaigns = place_linked(_campaigns(db, weighed.sightings, pipeline.n_families), weighed.links())
     discovered = _discovered(db)
     agreed = [pair for pair in zip(exceptions, weighed.n_excused, strict=True) if pair[1]]
     decisions: Counter[Decision] = Counter()
-    rows = _account_rows(db, weighed, thresholds, campaigns, pipeline.baselines, agreed, decisions)
+    rows = _account_rows(db, weighed, thresholds, campaigns, held.baselines, agreed, decisions)
     folder.write_rows("accounts.parquet", ACCOUNT_SCHEMA, rows)
     folder.write_table("campaigns.parquet", campaigns.table)
     folder.write_table("discovered.parquet", discovered)
@@ -214,13 +233,19 @@ def _account_rows(
         yield build_accounts(db, shard.rows, judged)
 
 
-def _registered(population: int | None, n_accounts: int) -> int:
+def _registered(population: int | None, n_accounts: int, held: Certificate) -> int:
     if population is not None and population < n_accounts:
         raise UsageError(
             f"--population got {population:,}: expected at least the {n_accounts:,} accounts of this run; give the "
             "number of registered accounts."
         )
-    return population if population is not None else n_accounts
+    registered, known = population if population is not None else n_accounts, sum(held.registered.values())
+    if known > registered:
+        raise UsageError(
+            f"--calibration tells of {known:,} registered accounts: expected at most the {registered:,} of "
+            "--population, or of this run if it is not given; mend either."
+        )
+    return registered
 
 
 def _campaigns(db: duckdb.DuckDBPyConnection, sightings: Sightings, n_families: int) -> Campaigns:
@@ -246,7 +271,6 @@ def _discovered(db: duckdb.DuckDBPyConnection) -> pa.Table:
 
 def _document(
     folder: RunFolder,
-    pipeline: Pipeline,
     summary: RunSummary,
     found: _Found,
     records: Mapping[str, int],
@@ -267,10 +291,6 @@ def _document(
         "population_is": "as given" if population is not None else "the accounts of this run",
         "alpha": ALPHA,
         "review_alpha": REVIEW_ALPHA,
-        "fdr_bound": summary.fdr_bound,
-        "fdr_bound_is": "alpha + largest epsilon * population / flags, at most 1; whose stratum is which is unknown",
-        "fdr_strata": [asdict(stratum) for stratum in pipeline.certification],
-        "baselines": asdict(pipeline.baselines),
         "settings": {
             "engine": "local",
             "format": folder.settings.format,

@@ -119,11 +119,7 @@ def read_facts(path: Path) -> Facts:
         population=int(population) if population is not None else None,
         alpha=_number(document.get("alpha")),
         fdr_bound=_number(document.get("fdr_bound")),
-        strata=[
-            Stratum(str(s.get("stratum")), int(n), epsilon)
-            for s in _dicts(document.get("fdr_strata"))
-            if (n := _number(s.get("n"))) is not None and (epsilon := _number(s.get("epsilon"))) is not None
-        ],
+        strata=[found for row in _dicts(document.get("fdr_strata")) if (found := _stratum(row)) is not None],
         settings=_pairs(document.get("settings")),
         seconds=_pairs(document.get("seconds")),
         versions=_pairs(document.get("versions")),
@@ -132,6 +128,13 @@ def read_facts(path: Path) -> Facts:
             for i in _dicts(document.get("inputs"))
         ],
     )
+
+
+def _stratum(row: dict[str, Any]) -> Stratum | None:
+    n, k, epsilon, adds = (_number(row.get(name)) for name in ("n", "k", "epsilon", "adds"))
+    if n is None or k is None or epsilon is None or adds is None:
+        return None
+    return Stratum(str(row.get("stratum")), int(n), int(k), epsilon, adds)
 
 
 def _kind(error: Exception) -> str:

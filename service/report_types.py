@@ -102,9 +102,13 @@ class Totals:
 
 @dataclass(frozen=True)
 class Stratum:
+    """Of `n` honest accounts `k` were above the baseline; `adds`: what it alone adds to the bound."""
+
     stratum: str
     n: int
+    k: int
     epsilon: float
+    adds: float
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 from classifier.types import OTHER, TARGETS, Decision
 from service.report_plots import CLIP, Activity, activity, activity_figure, evidence_figure
-from service.report_types import Account, Campaign, Facts, Run, Scaffold, Totals
+from service.report_types import Account, Campaign, Facts, Run, Scaffold, Stratum, Totals
 from service.report_words import counted, joined, percent, span, title_of
 
 
@@ -176,6 +176,15 @@ def promise(facts: Facts, totals: Totals) -> list[str]:
             "signature that knows it: linked, not evidence."
         )
     return sentences
+
+
+def certified(stratum: Stratum) -> str:
+    """What a stratum says, and what it costs the bound."""
+    return (
+        f"{title_of(stratum.stratum)}: {stratum.k:,} of {stratum.n:,} honest accounts above the baseline, so at most "
+        f"{percent(stratum.epsilon, up=True)} of all such (95 %); alone that adds {percent(stratum.adds, up=True)} to "
+        "the bound"
+    )
 
 
 def checks(facts: Facts, totals: Totals) -> list[Check]:

@@ -125,8 +125,17 @@ def test_run_json_says_what_was_done(sample: Path, pipeline: Pipeline) -> None:
     epsilon = max((s.epsilon for s in pipeline.certification), default=1.0)
     assert document["fdr_bound"] == min(1.0, 0.01 + epsilon * document["population"] / decisions["flag"])
     assert document["fdr_strata"] == [
-        {"stratum": s.stratum, "n": s.n, "k": s.k, "epsilon": s.epsilon} for s in pipeline.certification
+        {
+            "stratum": s.stratum,
+            "n": s.n,
+            "k": s.k,
+            "epsilon": s.epsilon,
+            "registered": None,
+            "adds": min(1.0, s.epsilon * document["population"] / decisions["flag"]),
+        }
+        for s in pipeline.certification
     ]
+    assert document["certified_by"] == "bundle and catalogue"
     (source,) = document["inputs"]
     assert source | {"digest": ""} == {
         "path": str(SAMPLE),
