@@ -50,6 +50,7 @@ from classifier.verdicts import (
 )
 from service.accounts import Judged, build_accounts, summarise_labels
 from service.database import database, parquet_source, query
+from service.promises import promised
 from service.run import EVIDENCE, LABELS, PartFacts, RunFolder
 from service.versions import version_of
 from service.weighing import Norms, Weighed, plan_shards, split_units, weigh
@@ -136,26 +137,10 @@ def conclude(
     folder.write_json(
         "run.json",
         _document(folder, summary, found, records, population, workers)
-        | _certified(held, found, certificate is not None)
+        | promised(held, found.n_flagged, found.population)
         | _excepted(exceptions, found),
     )
     return summary
-
-
-def _certified(held: Certificate, found: _Found, own: bool) -> dict[str, Any]:
-    """Of run.json: what is promised, and what it rests on."""
-    n_flagged, population = found.n_flagged, found.population
-    return {
-        "fdr_bound": held.bound(n_flagged, population),
-        "fdr_bound_is": "alpha + sum of epsilon * registered / flags, at most 1; who is of no stratum of known number "
-        "counts at the largest epsilon; adds: what a stratum alone adds, where its number is unknown if all were of it",
-        "fdr_strata": [
-            asdict(s) | {"registered": held.registered.get(s.stratum), "adds": held.adds(s, n_flagged, population)}
-            for s in held.strata
-        ],
-        "certified_by": "the operator's vetted accounts" if own else "bundle and catalogue",
-        "baselines": asdict(held.baselines),
-    }
 
 
 def _excepted(exceptions: Sequence[AgreedException], found: _Found) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from classifier.bundle import Stratum
+from classifier.bundle import Stratum, data_dir
 from classifier.certification import Certificate, clopper_pearson_upper
 from classifier.errors import BundleError, InputError, UsageError
 from classifier.exceptions import AgreedException
@@ -24,6 +24,7 @@ from service.calibration import Calibrated, calibrate
 from service.calibration_file import parse_registered, read_calibration, write_calibration
 from service.calibration_words import calibration_lines
 from service.vetted import read_vetted
+from tests.command import Ran
 from tests.unit_rows import unit_rows
 
 POPULATION, FLAGS = 1000, 40
@@ -272,3 +273,41 @@ def test_a_list_that_is_not_there(tmp_path: Path) -> None:
     for name in ("v.txt", "v.parquet"):
         with pytest.raises(InputError, match=r"cannot be read \(No such file"):
             read_vetted(tmp_path / name)
+
+
+# --- back into a run --------------------------------------------------------------------------------------------------
+
+
+def test_a_run_is_judged_by_one_s_own_vetted_accounts(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    sample = data_dir() / "sample"
+    truth = json.loads((sample / "truth.json").read_text())["accounts"]
+    honest = [name for name, facts in truth.items() if facts["campaign"] is None]
+    (tmp_path / "vetted.csv").write_text("account_id,stratum\n" + "".join(f"{name},people\n" for name in honest))
+    traffic, file = sample / "traffic.jsonl", tmp_path / "found.json"
+    assert Ran(capsys, "label", traffic, "--out", tmp_path / "run", "--quiet").code == 0
+    calibrate_run = ("calibrate", tmp_path / "run", "--benign", tmp_path / "vetted.csv", "--out", file)
+    ran = Ran(capsys, *calibrate_run, "--registered", f"people={len(honest)}")
+    assert ran.code == 0 and "The other half certifies that for `label --calibration`: people 0 of 17 above" in ran.out
+    ran = Ran(capsys, "label", traffic, "--out", tmp_path / "own", "--calibration", file)
+    document = json.loads((tmp_path / "own" / "run.json").read_text())
+    written, n = json.loads(file.read_text())["own"], len(honest)
+    assert document["baselines"] == written["baselines"] and document["baselines"]["m2"][0] < 0.5
+    largest = epsilon(0, 17)
+    assert document["fdr_strata"] == [
+        {"stratum": "people", "n": 17, "k": 0, "epsilon": largest, "registered": n, "adds": largest * n / 12}
+    ]
+    assert document["fdr_bound"] == pytest.approx(0.01 + largest * (n + 12) / 12)
+    said = " ".join(ran.out.replace("\u00a0", " ").split())
+    assert (
+        "- people: 0 of 17 honest accounts above the baseline, so at most 17 % of all such (95 %); alone that" in said
+    )
+    flagged = [pq.read_table(tmp_path / run / "accounts.parquet").to_pylist() for run in ("run", "own")]
+    assert [{row["account_id"] for row in rows if row["decision"] == "flag"} for rows in flagged] == [
+        truth.keys() - honest
+    ] * 2
+    many = Ran(capsys, *calibrate_run, "--registered", "people=48")
+    assert many.code == 0
+    ran = Ran(capsys, "label", traffic, "--out", tmp_path / "own", "--calibration", file, "--quiet")
+    assert ran.code == 2 and ran.sentence.startswith("--calibration tells of 48 registered accounts: expected at most")
+    ran = Ran(capsys, "label", traffic, "--out", tmp_path / "new", "--calibration", traffic, "--quiet")
+    assert ran.code == 3 and "is no calibration" in ran.sentence and not (tmp_path / "new").exists()

@@ -23,7 +23,7 @@ from classifier.pipeline import Pipeline
 from classifier.reachback import Approval, Link, find_links, place_linked, review_linked
 from classifier.signatures import Signature
 from classifier.types import CAMPAIGN_SCHEMA, EVENT_SCHEMA, Basis, Channel, Decision, Tier
-from classifier.verdicts import Verdicts, decide
+from classifier.verdicts import Thresholds, Verdicts, decide
 from service.reasons import Case, reasons_of
 from tests.forgeries import ASKS, QUILL, fill
 from tests.test_proposals import proposed
@@ -213,10 +213,9 @@ def test_only_what_nothing_stronger_judges_is_reviewed_for_its_links() -> None:
     given = [Decision.CLEAR, Decision.INSUFFICIENT_EVIDENCE, Decision.FLAG, Decision.REVIEW, Decision.CLEAR]
     bases = [None, None, Basis.SIGNATURE, Basis.PUBLIC, None]
     nothing = np.zeros(5, bool)
-    verdicts = Verdicts(
-        pa.array(names), given, bases, [(), (), ("other",), ("other",), ()], nothing, nothing.astype("M8[us]"), 9, 1,
-        1.0, 1.0, 5,
-    )  # fmt: skip
+    capabilities: list[tuple[str, ...]] = [(), (), ("other",), ("other",), ()]
+    thresholds = Thresholds(9, 1, 1.0, 1.0, 5)
+    verdicts = Verdicts(pa.array(names), given, bases, capabilities, nothing, nothing.astype("M8[us]"), thresholds)
     linked = {name: [Link(name, "f", 4, 0, AT), Link(name, "g", 3, 0, replace(AT, target=None))] for name in names[:4]}
     found = review_linked(verdicts, linked)
     assert found.decision == [Decision.REVIEW, Decision.REVIEW, Decision.FLAG, Decision.REVIEW, Decision.CLEAR]
