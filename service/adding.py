@@ -142,9 +142,10 @@ def certified_for(tier: Tier, signatures: list[Signature], ordinary: Halves, pip
     from classifier.types import Tier
     from service.recertification import recertify
 
-    if tier is not Tier.EXCLUSIVE:
+    asked = [signature for signature in signatures if signature.facts.tier is not Tier.BENIGN]
+    if tier is not Tier.EXCLUSIVE or not asked:
         return None
-    return recertify(signatures, ordinary.held_out, pipeline.labeler, pipeline.baselines.m1)
+    return recertify(asked, ordinary.held_out, pipeline.labeler, pipeline.baselines.m1)
 
 
 def print_certified(certified: Recertified | None) -> None:

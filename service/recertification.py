@@ -52,7 +52,7 @@ class Recertified:
 
 
 def recertify(signatures: Sequence[Signature], held_out: Prompts, labeler: Labeler, m1: float) -> Recertified:
-    """Certify m1 for new extraction signatures that are to flag, beside those of the labeler.
+    """Certify m1 for new signatures that are to flag, beside those of the labeler.
 
     Raises:
         InputError: one is public by now, since ordinary prompts hold too much of it; an account is above what is
@@ -67,9 +67,9 @@ def recertify(signatures: Sequence[Signature], held_out: Prompts, labeler: Label
     accounts = sent.account_numbers()
     n_sent = np.bincount(accounts)
     ours = np.bincount(accounts, matched >= len(labeler.templates.signatures), len(n_sent))
-    known = np.bincount(accounts, exclusive[matched], len(n_sent))
+    all_that_flag = np.bincount(accounts, exclusive[matched], len(n_sent))
     judged = n_sent >= LEAST_PROMPTS
-    above = judged & (ours > 0) & ((ours > m1 / FAMILY_PART * n_sent) | (known > m1 * n_sent))
+    above = judged & (ours > 0) & ((ours > m1 / FAMILY_PART * n_sent) | (all_that_flag > m1 * n_sent))
     names = ", ".join(sorted({signature.facts.family for signature in signatures}))
     if above.any():
         worst = int(np.argmax(np.where(above, ours / n_sent, 0)))
@@ -94,7 +94,7 @@ def _refuse_lowered(signature: Signature) -> None:
 
 
 def _refuse_too_few(names: str, n_accounts: int, n_prompts: int, n_matched: int, m1: float) -> None:
-    """Half of the accounts that are given are held out, so it takes twice of what is missing."""
+    """Half of the accounts that are given are held out, so it takes twice of what is expected."""
     upper = clopper_pearson_upper(n_matched, n_prompts)
     if n_accounts >= LEAST_ACCOUNTS and upper <= m1:
         return

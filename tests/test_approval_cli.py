@@ -174,6 +174,11 @@ def test_a_wording_that_an_ordinary_account_sends_may_not_flag(
     ("accounts", "each", "said"),
     [
         (38, 200, "19 ordinary accounts of at least 100 distinct prompts are held out, expected 20"),
+        (
+            1,
+            200,
+            "0 ordinary accounts of at least 100 distinct prompts are held out, expected 20; with 0 matches in their 0",
+        ),
         (60, 99, "0 ordinary accounts of at least 100 distinct prompts are held out, expected 20"),
         (
             44,
@@ -210,7 +215,8 @@ def test_a_peer_s_signature_flags_only_once_it_is_certified_here(
     assert Ran(capsys, "templates", "export", "--catalogue", tmp_path / "peer", "--out", out).code == 0
     taken = ("templates", "import", out, "--yes", "--catalogue")
     assert Ran(capsys, *taken, tmp_path / "public").code == 0
-    assert [entry.signature.facts.tier.value for entry in open_catalogue(tmp_path / "public").entries] == ["public"]
+    (public,) = open_catalogue(tmp_path / "public").entries
+    assert (public.signature.facts.tier.value, public.origin.n_certified) == ("public", 0)
     assert Ran(capsys, *taken, tmp_path / "ours", "--tier", "exclusive").code == 2
     begun = datetime.now(UTC)
     ran = Ran(capsys, *taken, tmp_path / "ours", "--tier", "exclusive", "--against", made / "ordinary.jsonl")
