@@ -41,9 +41,9 @@ class Certificate:
 
     def bound(self, n_flagged: int, population: int) -> float:
         """min(1, alpha + sum eps N / R): what may be promised of R flags among a population."""
-        known = [(s.epsilon, self.registered.get(s.stratum, 0)) for s in self.strata]
-        rest = population - sum(self.registered.values())
-        return fdr_bound(n_flagged, [*known, (largest_epsilon(self.strata), rest)])
+        known = [(s.epsilon, self.registered[s.stratum]) for s in self.strata if s.stratum in self.registered]
+        rest = population - sum(n for _, n in known)
+        return fdr_bound(n_flagged, [*known, (largest_epsilon(self.strata), max(rest, 0))])
 
     def adds(self, stratum: Stratum, n_flagged: int, population: int) -> float:
         """What a stratum alone adds to the bound; where it is not known how many are of it, if all were."""
