@@ -92,11 +92,6 @@ class Catalogue:
         """Those that may flag, for what is sent after they were approved."""
         return [entry for entry in self.entries if entry.signature.facts.tier is Tier.EXCLUSIVE]
 
-    @property
-    def approved_us(self) -> dict[str, int]:
-        """When each of these was approved, by id, in microseconds since 1970."""
-        return {entry.signature.facts.id: entry.origin.since_us for entry in self.exclusive}
-
     def made_with(self, encoder: str) -> bool:
         """Whether its vectors can be compared with those of an encoder."""
         return self.encoder == encoder

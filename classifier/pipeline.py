@@ -135,7 +135,9 @@ def load_labeler(
         cascade=_cascade(folder, decisions),
         thresholds=np.array([decisions.thresholds[name] for name in CAPABILITIES], np.float32),
         hash_key=hash_key,
-        approved_us=local.approved_us if local is not None else {},
+        approved_us={
+            one.signature.facts.id: one.origin.since_us for one in (local.exclusive if local is not None else ())
+        },
     )
 
 

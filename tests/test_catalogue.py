@@ -324,7 +324,7 @@ def test_an_exclusive_signature_keeps_what_it_was_certified_on_and_when_it_was_a
     written = added(tmp_path / "local", certified, entry("forge", seed=1))
     found = open_catalogue(tmp_path / "local")
     assert [one.origin for one in found.exclusive] == [one.origin for one in written.exclusive] == [certified.origin]
-    assert found.approved_us == {"grade/0": 1_777_636_800_250_000}
+    assert [one.origin.since_us for one in found.exclusive] == [1_777_636_800_250_000]
 
 
 def test_a_catalogue_of_before_there_were_exclusive_signatures_is_read(folder: Path) -> None:
