@@ -29,7 +29,7 @@ from classifier.exceptions import AgreedException
 from classifier.labeler import Labelled
 from classifier.types import EVENT_SCHEMA, LABEL_SCHEMA
 from service.findings import RunSummary, conclude
-from service.formats import AUTO, format_named
+from service.formats import AUTO, reading
 from service.records import PART_SCHEMA, ROWS_PER_PART, InputFile, Part, Rejection, expand_inputs, read_parts
 from service.run import LEDGER, RESUME, PartFacts, Planned, RunFolder, Settings, open_run
 from service.seen import SeenIds
@@ -54,6 +54,7 @@ def label(
     *,
     pipeline: Pipeline,
     format: str = AUTO,
+    account_field: str = AUTO,
     population: int | None = None,
     workers: int | None = None,
     fresh: bool = False,
@@ -64,6 +65,7 @@ def label(
     """Label files, folders and globs of traffic into the folder `out`; resumes there, or adds to what is there.
 
     Args:
+        account_field: where the account stands in a record, if not where its format has it; several with commas between.
         population: registered accounts, an upper bound that must not depend on the traffic; those of the run if None.
         workers: processes that label; as many as there are processors if None.
         fresh: delete what an earlier run wrote in `out` first.
@@ -72,16 +74,16 @@ def label(
         progress: called after every part, in this thread.
 
     Raises:
-        UsageError: no such format, no worker, or a population below the accounts of the run.
+        UsageError: no such format, no account field, no worker, or a population below the accounts of the run.
         InputError: an input cannot be read, or none of its records could be labelled.
         OutputError: `out` cannot be used.
     """
-    format_named(format)
+    reading(format, account_field)
     if workers is not None and workers < 1:
         raise UsageError(f"--workers got {workers}: expected at least 1.")
     started = time.monotonic()
     files = expand_inputs(paths)
-    settings = Settings(pipeline.bundle_id, pipeline.catalogue_id, format, ROWS_PER_PART)
+    settings = Settings(pipeline.bundle_id, pipeline.catalogue_id, format, ROWS_PER_PART, account_field)
     with open_run(out, settings, fresh) as folder:
         planned = folder.plan(files)
         n_workers = workers if workers is not None else _n_processors()
@@ -176,7 +178,8 @@ class _Labelling:
         """Parts of a file; one that cannot be read, or not to its end, counts as one rejected record beside others."""
         n_parts = 0
         try:
-            for part in read_parts(file, self.folder.settings.format, self.folder.settings.rows_per_part):
+            settings = self.folder.settings
+            for part in read_parts(file, settings.format, settings.rows_per_part, settings.account_field):
                 n_parts += 1
                 yield part
         except InputError as error:

@@ -73,11 +73,22 @@ class Engine(StrEnum):
 
 @app.command()
 def label(
-    paths: Annotated[list[str], typer.Argument(metavar="PATH", help="Files, folders or globs of traffic.")],
+    paths: Annotated[
+        list[str], typer.Argument(metavar="PATH", help="Files, folders or globs of traffic; also s3:// and gs://.")
+    ],
     out: Out,
     format: Annotated[
         str, typer.Option("--format", metavar="NAME", help="Shape of the records; auto recognises it.")
     ] = "auto",
+    account_field: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--account-field",
+            metavar="PATH",
+            help="Which field is the account, such as metadata.team; give several as fallbacks in order.",
+            show_default="the format's own",
+        ),
+    ] = None,
     engine: Annotated[Engine, typer.Option(help="What runs it: local, the cores of this machine.")] = Engine.LOCAL,
     workers: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Processes that label.", show_default="one a core")
@@ -108,8 +119,9 @@ def label(
 ) -> None:
     """Label historical traffic: every prompt, then every account.
 
-    Traffic is .jsonl, .csv (plain, .gz, .zst) or .parquet, with account_id, prompt or messages, and if there are any
-    event_id, timestamp and system. Bad records go to rejected.jsonl with the reason; all others are labelled.
+    Traffic is .jsonl, .csv (plain, .gz, .zst) or .parquet, here or at s3:// or gs://, in the project's plain format
+    (account_id, prompt or messages, and if there are any event_id, timestamp and system), or as openai, anthropic,
+    otel, langfuse or litellm log it. Bad records go to rejected.jsonl with the reason; all others are labelled.
 
     A run that was stopped goes on where it was when the command is repeated, with the version of the catalogue that it
     was begun with; into the folder of a finished run the new inputs are added. DIR then holds labels/, evidence/,
@@ -118,6 +130,7 @@ def label(
     \b
     probewatch label traffic.jsonl --out run
     probewatch label 'logs/2026-05-*.jsonl.zst' --out run --population 250000
+    probewatch label s3://gateway/2026/05/ --account-field metadata.team --out run
     """
     from service.batch import begun_catalogue
     from service.batch import label as label_batch
@@ -134,6 +147,7 @@ def label(
             out,
             pipeline=pipeline,
             format=format,
+            account_field=",".join(account_field) if account_field else "auto",
             population=population,
             workers=workers,
             fresh=fresh,

@@ -279,6 +279,7 @@ def _document(
         "settings": {
             "engine": "local",
             "format": folder.settings.format,
+            "account_field": folder.settings.account_field,
             "rows_per_part": folder.settings.rows_per_part,
             "workers": workers,
         },

@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 from classifier.errors import OutputError
 from classifier.types import SCHEMA_VERSION
 from service.files import output_errors, replacing
+from service.formats import AUTO
 from service.inputs import InputFile
 from service.records import Rejection
 
@@ -42,6 +43,7 @@ class Settings:
     catalogue_id: str
     format: str
     rows_per_part: int
+    account_field: str = AUTO
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,7 @@ COMMANDS = {
         "PATH",
         "--out",
         "--format",
+        "--account-field",
         "--engine",
         "--workers",
         "--bundle",
