@@ -30,6 +30,7 @@ from classifier.labeler import Labelled
 from classifier.types import EVENT_SCHEMA, LABEL_SCHEMA
 from service.findings import RunSummary, conclude
 from service.formats import AUTO, reading
+from service.places import StoreError
 from service.records import PART_SCHEMA, ROWS_PER_PART, InputFile, Part, Rejection, expand_inputs, read_parts
 from service.run import LEDGER, RESUME, PartFacts, Planned, RunFolder, Settings, open_run
 from service.seen import SeenIds
@@ -65,7 +66,7 @@ def label(
     """Label files, folders and globs of traffic into the folder `out`; resumes there, or adds to what is there.
 
     Args:
-        account_field: where the account stands in a record, if not where its format has it; several with commas between.
+        account_field: where the account stands in a record, several with commas between; as its format has it if auto.
         population: registered accounts, an upper bound that must not depend on the traffic; those of the run if None.
         workers: processes that label; as many as there are processors if None.
         fresh: delete what an earlier run wrote in `out` first.
@@ -182,6 +183,8 @@ class _Labelling:
             for part in read_parts(file, settings.format, settings.rows_per_part, settings.account_field):
                 n_parts += 1
                 yield part
+        except StoreError:
+            raise  # nothing is wrong with the file: the run goes on with it when the command is repeated
         except InputError as error:
             if alone:
                 raise

@@ -117,11 +117,11 @@ FORMATS: Mapping[str, Format] = {
             "langfuse", langfuse.recognises, langfuse.extract, langfuse.ACCOUNTS, langfuse.FIELDS, langfuse.NEEDS,
             langfuse.unfold,
         ),
+        Format("otel", otel.recognises, otel.extract, otel.ACCOUNTS, None, unfold=otel.unfold),
         Format(
             "anthropic", api.is_anthropic, api.extract, api.ANTHROPIC_ACCOUNTS, api.FIELDS, api.NEEDS, api.unfold
         ),
         Format("openai", api.is_openai, api.extract, api.OPENAI_ACCOUNTS, api.FIELDS, api.NEEDS),
-        Format("otel", otel.recognises, otel.extract, otel.ACCOUNTS, None, unfold=otel.unfold),
         Format("plain", plain.recognises, plain.extract, plain.ACCOUNTS, plain.FIELDS, plain.NEEDS, flat=True),
     )
 }  # fmt: skip

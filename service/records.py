@@ -21,6 +21,7 @@ from service.fields import BadRecordError, decode_json
 from service.formats import AUTO, FORMATS, Format, Reading, reading, recognised
 from service.inputs import InputFile, Kind, expand_inputs
 from service.lines import Row, read_lines, read_rows
+from service.places import open_parquet, store_errors
 
 __all__ = ["PART_SCHEMA", "InputFile", "Part", "Rejection", "expand_inputs", "read_parts"]
 
@@ -158,7 +159,9 @@ class _Cells:
 def _read_parquet(file: InputFile, how: Reading, rows_per_part: int) -> Iterator[Read]:
     with _corrupt_is_input_error(file):
         # Buffered, not pre-buffered: a column chunk of a large row group is read piecemeal, so memory stays bounded.
-        parquet = pq.ParquetFile(file.path, pre_buffer=False, buffer_size=1 << 20, page_checksum_verification=True)
+        parquet = pq.ParquetFile(
+            open_parquet(file.path), pre_buffer=False, buffer_size=1 << 20, page_checksum_verification=True
+        )
         names = parquet.schema_arrow.names
     with parquet:
         source = _format_of_table(file, names, how)
@@ -201,7 +204,8 @@ def _rows_within(metadata: pq.FileMetaData, limit: int) -> int:
 @contextmanager
 def _corrupt_is_input_error(file: InputFile) -> Iterator[None]:
     try:
-        yield
+        with store_errors(file.path):
+            yield
     except (pa.ArrowException, OSError, ValueError) as error:  # ValueError: names that are not UTF-8
         raise InputError(
             f"{file.path} is not a readable Parquet file: it is truncated or corrupt, export it again"

@@ -24,6 +24,7 @@ from classifier.types import SCHEMA_VERSION
 from service.files import output_errors, replacing
 from service.formats import AUTO
 from service.inputs import InputFile
+from service.places import place_of
 from service.records import Rejection
 
 LABELS, EVIDENCE, RESUME = "labels", "evidence", "resume"
@@ -121,7 +122,7 @@ class RunFolder:
 
     def _places(self, known: Recorded) -> set[str]:
         """Where an input lay, and its copies."""
-        return {known.location, *(str(Path(copy).resolve()) for copy in known.copies)}
+        return {known.location, *(str(place_of(copy).resolve()) for copy in known.copies)}
 
     def record(self, inputs: Sequence[Recorded]) -> None:
         """Write down the inputs of the run."""

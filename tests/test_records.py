@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from classifier.errors import InputError, UsageError
+from service.formats import FORMATS
 from service.records import expand_inputs
 from tests.reading import GOOD, NOON, Line, jsonl, parts_of, prompts, read, reasons
 
@@ -68,7 +69,7 @@ REFUSED: list[tuple[Line, str]] = [
     (b'"text"', "the record is text, expected an object"),
     (
         b'{"text": "x"}',
-        "the record has the shape of no known format, expected one of litellm, langfuse, anthropic, openai, otel, plain",
+        f"the record has the shape of no known format, expected one of {', '.join(FORMATS)}",
     ),
     ({"account_id": "a"}, "prompt and messages are missing, expected one of them"),
     ({"prompt": "x"}, "account_id is missing or empty, expected an account: name its field with --account-field"),

@@ -1,6 +1,6 @@
 """Langfuse exports: observations (with or without what their trace says), traces, and traces that hold observations.
 
-JSON of its API and CSV, JSON and JSONL of its exports name fields in camelCase or snake_case, and may hold `input` as text.
+JSON of its API and CSV, JSON and JSONL of its exports name fields in camelCase or snake_case; `input` may be text.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from service.fields import (
     json_or_text,
     timestamp,
 )
-from service.shapes.turns import Texts, request_texts
+from service.shapes.turns import Texts, request_texts, tools_text
 
 ACCOUNTS = ("account_id", "userId", "user_id", "metadata.user_id")
 _TIMES = ("startTime", "start_time", "timestamp")
@@ -29,6 +29,7 @@ _MARKS = frozenset({
 })  # fmt: skip
 FIELDS = _MARKS | {*ACCOUNTS, *_TIMES, *_FROM_TRACE, "id", "event_id", "type", "input", "observations"}
 NEEDS = (("input", "observations"),)
+_TEXTS = frozenset({"messages", "input", "prompt"})
 _NO_REQUEST = "input holds no request, expected messages or text"
 
 
@@ -71,12 +72,9 @@ def _texts_of(value: object) -> Texts:
     if isinstance(value, str) and value[:1] in ("[", "{", '"'):
         value = _structure_in(value)
     if isinstance(value, dict):
-        if "role" in value:
-            value = [value]
-        elif not value.keys() & {"messages", "input", "prompt"}:
-            raise BadRecordError(_NO_REQUEST)
-        else:
+        if value.keys() & _TEXTS:
             return request_texts(value)
+        value = [value] if "role" in value else tools_text(value)  # whatever an application calls its input
     if not isinstance(value, str | list):
         raise BadRecordError(_NO_REQUEST)
     return request_texts({"input": value})
@@ -90,6 +88,6 @@ def _structure_in(found: str) -> object:
         return found
     if isinstance(value, list) and not all(isinstance(turn, dict) and "role" in turn for turn in value):
         return found
-    if isinstance(value, dict) and not value.keys() & {"messages", "input", "prompt", "role"}:
+    if isinstance(value, dict) and value.keys().isdisjoint((*_TEXTS, "role")):
         return found
     return value

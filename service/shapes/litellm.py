@@ -1,4 +1,4 @@
-"""LiteLLM's logs: StandardLoggingPayload, which its proxy writes to buckets and callbacks, and rows of its spend logs."""
+"""LiteLLM's logs: StandardLoggingPayload, which its proxy writes to buckets, and rows of its spend logs."""
 
 from __future__ import annotations
 
@@ -83,5 +83,5 @@ def _structure_in(found: str) -> object:
         value = decode_json(found)
     except BadRecordError:
         return found
-    turns = value if isinstance(value, list) else value.get("messages") if isinstance(value, dict) else None
+    turns = value.get("messages", []) if isinstance(value, dict) else value
     return turns if isinstance(turns, list) and all(isinstance(t, dict) and "role" in t for t in turns) else found

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from service.fields import (
     BadRecordError,
@@ -37,8 +37,17 @@ _TOOLS = "gen_ai.tool.definitions"
 _CHAT = frozenset({"chat", "completion", "text_completion", "generate_content"})
 _ROLE_OF_EVENT = {f"gen_ai.{role}.message": role for role in ("system", "user", "assistant", "tool")}
 _INDEXED = re.compile(r"(gen_ai\.prompt|llm\.prompts|llm\.request\.functions)\.(\d{1,6})\.([a-z_]+)")
+_COLUMNS = ("gen_ai.", "attributes.gen_ai.")
 _OURS = ("gen_ai.", "llm.")
 _NO_CONTENT = "the span holds no messages, expected its content: capture it when tracing"
+
+
+class _Event(NamedTuple):
+    """A span's event, or a log record."""
+
+    name: object
+    attributes: Record
+    body: object
 
 
 def recognises(record: Record) -> bool:
@@ -47,7 +56,7 @@ def recognises(record: Record) -> bool:
         return True
     if "attributes" in record and any(name in record for name in _SPAN_MARKS):
         return True
-    return any(name.startswith("gen_ai.") for name in record)
+    return "messages" not in record and any(name.startswith(_COLUMNS) for name in record)
 
 
 def unfold(record: Record) -> Sequence[object] | None:
@@ -63,11 +72,9 @@ def unfold(record: Record) -> Sequence[object] | None:
 def extract(record: Record, accounts: Sequence[str]) -> Fields:
     """Fields of a span, or of the log records of one. Its id is that of trace and span."""
     attributes = _attributes_of(record)
-    events = [_event_of(event) for event in _list_of(record.get("events"))]
-    if _is_event(own := _event_of(record)):
-        events.append(own)
+    events = [_event_of(event) for event in [*_list_of(record.get("events")), record]]
     for event in events:
-        attributes = {**event.get("attributes", {}), **attributes}
+        attributes = {**event.attributes, **attributes}
     operation = first_of(attributes, ("gen_ai.operation.name", "llm.request.type"))
     if operation is not None and operation not in _CHAT:
         raise BadRecordError(NOT_CHAT)
@@ -110,19 +117,18 @@ def _is_ours(span: Record) -> bool:
     return any(_is_event(_event_of(event)) for event in _list_of(span.get("events")))
 
 
-def _is_event(event: Record) -> bool:
-    return isinstance(event["name"], str) and event["name"].startswith("gen_ai.")
+def _is_event(event: _Event) -> bool:
+    return isinstance(event.name, str) and event.name.startswith("gen_ai.")
 
 
-def _event_of(event: Record) -> dict[str, Any]:
-    """Name, attributes and body of a span's event or of a log record."""
+def _event_of(event: Record) -> _Event:
     attributes = _pairs(event.get("attributes"))
     name = first_of({**event, **attributes}, ("eventName", "event_name", "event.name", "name"))
     body = event.get("body")
-    return {"name": name, "attributes": attributes, "body": _value(body) if isinstance(body, dict) else body}
+    return _Event(name, attributes, _value(body) if isinstance(body, dict) else body)
 
 
-def _texts_of(attributes: Record, events: Sequence[Record]) -> Texts:
+def _texts_of(attributes: Record, events: Sequence[_Event]) -> Texts:
     indexed = _indexed(attributes)
     messages = _messages_of(attributes, indexed, events)
     system = _decoded(_look(attributes, _SYSTEM))
@@ -134,7 +140,7 @@ def _texts_of(attributes: Record, events: Sequence[Record]) -> Texts:
     return request_texts({"input": messages, "system": system, "tools": tools})
 
 
-def _messages_of(attributes: Record, indexed: Mapping[str, list[Record]], events: Sequence[Record]) -> object:
+def _messages_of(attributes: Record, indexed: Mapping[str, list[Record]], events: Sequence[_Event]) -> object:
     for name in (_INPUT, _OLD_INPUT):
         if (found := _look(attributes, name)) is not None:
             return _decoded(found)
@@ -145,14 +151,14 @@ def _messages_of(attributes: Record, indexed: Mapping[str, list[Record]], events
     return said if said else None
 
 
-def _turn_of(event: Record) -> object:
-    """The message that an event tells of."""
-    body, attributes = event["body"], event["attributes"]
+def _turn_of(event: _Event) -> object:
+    """The message that an event tells of; None if it tells of none."""
+    body, attributes = event.body, event.attributes
     if not isinstance(body, dict):
         body = {"content": body} if isinstance(body, str) else {}
     if isinstance(whole := _decoded(attributes.get("gen_ai.event.content")), dict):
         body = whole
-    role = _ROLE_OF_EVENT.get(event["name"])
+    role = _ROLE_OF_EVENT.get(str(event.name))
     return {**attributes, **body, "role": role} if role is not None else None
 
 
