@@ -6,7 +6,7 @@ through the format's extractor, one by one, so both ways agree by construction.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -25,6 +25,8 @@ PART_SCHEMA = EVENT_SCHEMA.append(pa.field("supplied_id", pa.bool_(), nullable=F
 _VISIBLE = (
     "[^\t-\r\x1c-\x20\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]"  # whatever str.isspace() is false for
 )
+
+_TOO_DEEP = BadRecordError("the record is nested too deeply, expected a request")
 
 Mask = npt.NDArray[np.bool_]
 
@@ -100,24 +102,31 @@ class Gatherer:
         try:
             found = as_object(record)
             source = format_of(found, how)
-            accounts = how.accounts_in(source)
             several = source.unfold(found) if source.unfold is not None else None
-            if several is None:
-                self._add(row, 0, source.extract(found, accounts))
-                return
         except BadRecordError as bad:
             self.refuse(row, bad)
             return
-        for nth, one in enumerate(several, 1):
-            try:
-                self._add(row, nth, source.extract(as_object(one), accounts))
-            except BadRecordError as bad:
-                self.refuse(row, bad)
+        except RecursionError:
+            self.refuse(row, _TOO_DEEP)
+            return
+        accounts = how.accounts_in(source)
+        if several is None:
+            self._take_one(row, 0, found, source, accounts)
+        else:
+            for nth, one in enumerate(several, 1):
+                self._take_one(row, nth, one, source, accounts)
 
-    def _add(self, row: int, nth: int, fields: Fields) -> None:
-        self._cells.extend(fields)
-        self._rows.append(row)
-        self._nth.append(nth)
+    def _take_one(self, row: int, nth: int, record: object, source: Format, accounts: Sequence[str]) -> None:
+        try:
+            fields = source.extract(as_object(record), accounts)
+        except BadRecordError as bad:
+            self.refuse(row, bad)
+        except RecursionError:
+            self.refuse(row, _TOO_DEEP)
+        else:
+            self._cells.extend(fields)
+            self._rows.append(row)
+            self._nth.append(nth)
 
     def refuse(self, row: int, bad: BadRecordError) -> None:
         self._refused.append(Refused(row, str(bad)))

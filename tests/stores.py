@@ -35,10 +35,12 @@ class Store:
 
     def require_credentials(self) -> None:
         """From now on the server checks who asks."""
-        request = urllib.request.Request(
-            f"http://127.0.0.1:{self.port}/moto-api/reset-auth", b"0", {"Content-Type": "text/plain"}, method="POST"
-        )
-        urllib.request.urlopen(request).close()
+        self.answer_anybody("0")
+
+    def answer_anybody(self, times: str) -> None:
+        """So many times, and then check who asks; it holds for all servers of this process."""
+        url, kind = f"http://127.0.0.1:{self.port}/moto-api/reset-auth", {"Content-Type": "text/plain"}
+        urllib.request.urlopen(urllib.request.Request(url, times.encode(), kind, method="POST")).close()
 
 
 @contextmanager
@@ -51,7 +53,9 @@ def running_store(moto_server: Any) -> Iterator[Store]:
             endpoint_override=f"127.0.0.1:{port}", scheme="http", region="us-east-1", allow_bucket_creation=True,
             access_key="any", secret_key="any",
         )  # fmt: skip
+        store = Store(port, files)
+        store.answer_anybody("inf")
         files.create_dir(BUCKET)
-        yield Store(port, files)
+        yield store
     finally:
         server.stop()

@@ -201,7 +201,7 @@ def test_the_codes_are_those_of_the_contract() -> None:
         (["label", "x", "--out", "y", "--workers", "0"], "Invalid value for '--workers'"),
         (["label", "x", "--out", "y", "--engine", "ray"], "Invalid value for '--engine'"),
         (["label", "x", "--out", "y", "--speed", "9"], "No such option"),
-        (["label", "x", "--out", "y", "--format", "xml"], "--format got 'xml': expected one of auto, plain"),
+        (["label", "x", "--out", "y", "--format", "xml"], "--format got 'xml': expected one of auto, litellm"),
         (["bundle", "mend"], "No such command 'mend'"),
         (["evaluate", "--data", "nowhere"], "'nowhere' does not exist"),
     ],

@@ -226,3 +226,30 @@ def test_recognition_does_not_depend_on_what_columns_hold() -> None:
             names = path.read_text(encoding="utf-8").splitlines()[0].split(",")
             found = recognised(dict.fromkeys(names))
             assert found is not None and found.name == path.parent.name
+
+
+ODD: list[Any] = [None, True, 5, -1.5, 10**30, "", " ", "x", "[", "{}", "[{}]", [], [None], [[]], [5], {}, {"a": 1}]
+
+
+def with_odd_value(record: Any, random_: random.Random) -> Any:
+    """The record with one of its values, however deep, or one of its keys' names replaced."""
+    if not isinstance(record, dict | list) or not record or random_.random() < 0.15:
+        return random_.choice([*ODD, [ODD[-1]], {"stringValue": 5}])
+    key = random_.choice(list(record) if isinstance(record, dict) else range(len(record)))
+    changed = record.copy()
+    changed[key] = with_odd_value(record[key], random_)
+    return changed
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_no_value_in_any_place_is_more_than_a_bad_record(tmp_path: Path, name: str) -> None:
+    random_, lines = random.Random(name), []
+    for path in (GOLDEN / name).glob("*.jsonl"):
+        for line in path.read_text(encoding="utf-8").splitlines():
+            record = json.loads(line)
+            lines += [with_odd_value(with_odd_value(record, random_), random_) for _ in range(40)]
+    path = tmp_path / "x.jsonl"
+    path.write_text("".join(f"{json.dumps(line)}\n" for line in lines), encoding="utf-8")
+    for format in ("auto", name):
+        part = read(path, format)
+        assert part.n_read >= len(lines) and {line for line, _ in reasons(part)} <= set(range(1, len(lines) + 1))

@@ -65,7 +65,7 @@ def unfold(record: Record) -> Sequence[object] | None:
 
 def extract(record: Record, accounts: Sequence[str]) -> Fields:
     """Fields of a logged request. Its id is the response's, which is unique; `custom_id` is so within a batch only."""
-    if "messages" in record:
+    if record.get("messages") is not None:
         texts = request_texts(record)
         account_id = account_at(accounts, record)
     else:
@@ -119,7 +119,7 @@ def _check_path(record: Record) -> None:
 
 def _answer_of(record: Record) -> Record | None:
     """What came back, if it is there: beside the request, or as the record itself, which a stored completion is."""
-    if "object" in record or "choices" in record or record.get("type") == "message":
+    if record.get("object") is not None or record.get("choices") is not None or record.get("type") == "message":
         return record
     answer = record.get("response")
     if isinstance(answer, str) and answer.startswith("{"):

@@ -76,7 +76,7 @@ def extract(record: Record, accounts: Sequence[str]) -> Fields:
     for event in events:
         attributes = {**event.attributes, **attributes}
     operation = first_of(attributes, ("gen_ai.operation.name", "llm.request.type"))
-    if operation is not None and operation not in _CHAT:
+    if operation is not None and str(operation) not in _CHAT:
         raise BadRecordError(NOT_CHAT)
     texts = _texts_of(attributes, events)
     resource = record.get("resource")
@@ -95,16 +95,18 @@ def _items(resources: object, envelope: str) -> Iterator[Record]:
     for resource in _list_of(resources):
         around = resource.get("resource")
         found = [one for scope in _list_of(resource.get(scopes)) for one in _list_of(scope.get(items))]
-        ours = [one for one in found if _is_ours(one)]
+        plain = ({**one, "attributes": _pairs(one.get("attributes"))} for one in found)
+        ours = [one for one in plain if _is_ours(one)]
         for one in ours if envelope == "resourceSpans" else _by_span(ours):
             yield {**one, "resource": around}
 
 
 def _by_span(logs: Sequence[Record]) -> Iterator[Record]:
     """Log records that belong to one span as its events."""
-    spans: dict[object, list[Record]] = {}
+    spans: dict[str, list[Record]] = {}
     for number, log in enumerate(logs):
-        spans.setdefault((log.get("traceId"), log.get("spanId") or number), []).append(log)
+        span = log.get("spanId")
+        spans.setdefault(f"{log.get('traceId')}:{span}" if span else str(number), []).append(log)
     for events in spans.values():
         first = events[0]
         yield {**{name: first.get(name) for name in ("traceId", "spanId", "timeUnixNano")}, "events": events}
@@ -123,13 +125,15 @@ def _is_event(event: _Event) -> bool:
 
 def _event_of(event: Record) -> _Event:
     attributes = _pairs(event.get("attributes"))
-    name = first_of({**event, **attributes}, ("eventName", "event_name", "event.name", "name"))
+    name = attributes.get("event.name")
+    if name is None:
+        name = first_of(event, ("eventName", "event_name", "name"))
     body = event.get("body")
     return _Event(name, attributes, _value(body) if isinstance(body, dict) else body)
 
 
 def _texts_of(attributes: Record, events: Sequence[_Event]) -> Texts:
-    indexed = _indexed(attributes)
+    indexed = {} if _INPUT in attributes else _indexed(attributes)
     messages = _messages_of(attributes, indexed, events)
     system = _decoded(_look(attributes, _SYSTEM))
     tools = _decoded(_look(attributes, _TOOLS))
