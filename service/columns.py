@@ -26,7 +26,7 @@ _VISIBLE = (
     "[^\t-\r\x1c-\x20\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]"  # whatever str.isspace() is false for
 )
 
-_TOO_DEEP = BadRecordError("the record is nested too deeply, expected a request")
+_TOO_DEEP = "the record is nested too deeply, expected a request"
 
 Mask = npt.NDArray[np.bool_]
 
@@ -103,11 +103,8 @@ class Gatherer:
             found = as_object(record)
             source = format_of(found, how)
             several = source.unfold(found) if source.unfold is not None else None
-        except BadRecordError as bad:
+        except (BadRecordError, RecursionError) as bad:
             self.refuse(row, bad)
-            return
-        except RecursionError:
-            self.refuse(row, _TOO_DEEP)
             return
         accounts = how.accounts_in(source)
         if several is None:
@@ -119,17 +116,15 @@ class Gatherer:
     def _take_one(self, row: int, nth: int, record: object, source: Format, accounts: Sequence[str]) -> None:
         try:
             fields = source.extract(as_object(record), accounts)
-        except BadRecordError as bad:
+        except (BadRecordError, RecursionError) as bad:
             self.refuse(row, bad)
-        except RecursionError:
-            self.refuse(row, _TOO_DEEP)
         else:
             self._cells.extend(fields)
             self._rows.append(row)
             self._nth.append(nth)
 
-    def refuse(self, row: int, bad: BadRecordError) -> None:
-        self._refused.append(Refused(row, str(bad)))
+    def refuse(self, row: int, bad: BadRecordError | RecursionError) -> None:
+        self._refused.append(Refused(row, str(bad) if isinstance(bad, BadRecordError) else _TOO_DEEP))
 
     def read(self) -> Read:
         """All that was gathered, in the order in which it was."""

@@ -65,8 +65,8 @@ _LIBRARIES = ("probewatch", "numpy", "pyarrow", "duckdb", "faiss-cpu", "onnxrunt
 
 @dataclass(frozen=True)
 class Counts:
-    """Records of a run; they reconcile: read = labelled + rejected + duplicates. A record is a request, or what is refused
-    in its place: a line that holds several spans or requests counts as so many."""
+    """Records of a run; they reconcile: read = labelled + rejected + duplicates. A record is a request, or what is
+    refused in its place: a line that holds several spans or requests counts as so many."""
 
     read: int
     labelled: int

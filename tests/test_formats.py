@@ -3,12 +3,15 @@ account."""
 
 from __future__ import annotations
 
+import csv
 import json
 import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from classifier.errors import UsageError
@@ -253,3 +256,49 @@ def test_no_value_in_any_place_is_more_than_a_bad_record(tmp_path: Path, name: s
     for format in ("auto", name):
         part = read(path, format)
         assert part.n_read >= len(lines) and {line for line, _ in reasons(part)} <= set(range(1, len(lines) + 1))
+
+
+ROWS = [
+    (path.parent.name, json.loads(line))
+    for path in FILES
+    if path.name == "conversation.jsonl"
+    for line in path.read_text(encoding="utf-8").splitlines()
+    if not line.startswith(('{"resource', '{"requests"'))
+]
+
+
+@pytest.mark.parametrize(("name", "row"), ROWS, ids=[f"{name}-{i}" for i, (name, _) in enumerate(ROWS)])
+def test_a_record_is_the_same_event_as_a_row_of_a_table(tmp_path: Path, name: str, row: dict[str, Any]) -> None:
+    """With structure as JSON text."""
+    flat = {
+        key: value if isinstance(value, str) else json.dumps(value) for key, value in row.items() if value is not None
+    }
+    pq.write_table(pa.Table.from_pylist([flat]), tmp_path / "flat.parquet")
+    with (tmp_path / "flat.csv").open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.DictWriter(stream, list(flat))
+        writer.writeheader()
+        writer.writerow(flat)
+    path = jsonl(tmp_path / "x.jsonl", [row])
+    expected = [{**event, "event_id": ""} for event in events_of(path, read(path))]
+    for table in ("flat.parquet", "flat.csv"):
+        part = read(tmp_path / table)
+        assert reasons(part) == [], table
+        assert [{**event, "event_id": ""} for event in events_of(tmp_path / table, part)] == expected, (table, name)
+
+
+def test_nested_columns_of_parquet_are_read_as_records(tmp_path: Path) -> None:
+    turns = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Good morning."}]
+    body = {"model": "m", "messages": turns, "user": "u", "metadata": {"team": "t"}, "tools": [{"name": "look_up"}]}
+    for name, row in {
+        "bare": body,
+        "pair": {"request": body, "response": {"id": "r", "created": 1777629600}},
+        "langfuse": {"id": "r", "traceId": "t", "userId": "u", "type": "GENERATION", "input": body},
+        "litellm": {"id": "r", "call_type": "completion", "messages": turns, "end_user": "u", "model_parameters": body},
+        "otel": {"span_id": "s", "trace_id": "t", "attributes": {"user.id": "u", "gen_ai.prompt": turns}},
+    }.items():
+        pq.write_table(pa.Table.from_pylist([row, row]), tmp_path / f"{name}.parquet")
+        part = read(tmp_path / f"{name}.parquet")
+        assert (prompts(part), part.rejected) == (["Good morning."] * 2, []), name
+        assert part.events["account_id"].to_pylist() == ["u", "u"]
+        tools = "" if name == "otel" else '\n[{"name":"look_up"}]'
+        assert part.events["system"].to_pylist() == [f"Be brief.{tools}"] * 2

@@ -6,7 +6,6 @@ attributes (structured, as JSON text, or one attribute a field), or in events.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -17,13 +16,12 @@ from service.fields import (
     Record,
     account_at,
     at,
-    decode_json,
     first_of,
     identifier,
     timestamp,
 )
 from service.shapes.api import NOT_CHAT
-from service.shapes.turns import Texts, request_texts
+from service.shapes.turns import Texts, decoded, parts_in, request_texts
 
 ACCOUNTS = (
     *("account_id", "enduser.id", "user.id", "enduser.pseudo.id"),
@@ -135,8 +133,8 @@ def _event_of(event: Record) -> _Event:
 def _texts_of(attributes: Record, events: Sequence[_Event]) -> Texts:
     indexed = {} if _INPUT in attributes else _indexed(attributes)
     messages = _messages_of(attributes, indexed, events)
-    system = _decoded(_look(attributes, _SYSTEM))
-    tools = _decoded(_look(attributes, _TOOLS))
+    system = decoded(_look(attributes, _SYSTEM))
+    tools = decoded(_look(attributes, _TOOLS))
     if tools is None:
         tools = indexed.get("llm.request.functions")
     if messages is None:
@@ -147,10 +145,10 @@ def _texts_of(attributes: Record, events: Sequence[_Event]) -> Texts:
 def _messages_of(attributes: Record, indexed: Mapping[str, list[Record]], events: Sequence[_Event]) -> object:
     for name in (_INPUT, _OLD_INPUT):
         if (found := _look(attributes, name)) is not None:
-            return _decoded(found)
+            return decoded(found)
     for name in ("gen_ai.prompt", "llm.prompts"):
         if name in indexed:
-            return [{**turn, "content": _parts_in(turn.get("content"))} for turn in indexed[name]]
+            return [{**turn, "content": parts_in(turn.get("content"))} for turn in indexed[name]]
     said = [turn for turn in map(_turn_of, events) if turn is not None]
     return said if said else None
 
@@ -160,7 +158,7 @@ def _turn_of(event: _Event) -> object:
     body, attributes = event.body, event.attributes
     if not isinstance(body, dict):
         body = {"content": body} if isinstance(body, str) else {}
-    if isinstance(whole := _decoded(attributes.get("gen_ai.event.content")), dict):
+    if isinstance(whole := decoded(attributes.get("gen_ai.event.content")), dict):
         body = whole
     role = _ROLE_OF_EVENT.get(str(event.name))
     return {**attributes, **body, "role": role} if role is not None else None
@@ -175,35 +173,9 @@ def _indexed(attributes: Record) -> dict[str, list[Record]]:
     return {name: [items[index] for index in sorted(items)] for name, items in found.items()}
 
 
-def _parts_in(content: object) -> object:
-    """The parts in a content that OpenLLMetry wrote down as JSON.
-
-    A user can send such a text as it is. So it stays a text wherever a part that would be passed over holds words.
-    """
-    if not isinstance(content, str) or not content.startswith("[{"):
-        return content
-    parts = _decoded(content)
-    if not isinstance(parts, list) or not all(isinstance(part, dict) and "type" in part for part in parts):
-        return content
-    passed_over = json.dumps(
-        [part for part in parts if part["type"] != "text"], ensure_ascii=False, separators=(",", ":")
-    )
-    return parts if passed_over.isascii() and " " not in passed_over else content
-
-
 def _look(attributes: Record, name: str) -> object:
     found = attributes.get(name)
     return found if found is not None or "gen_ai" not in attributes else at(attributes, name)
-
-
-def _decoded(value: object) -> object:
-    """What a text holds as JSON; the text itself if it holds none."""
-    if not isinstance(value, str) or value[:1] not in ("[", "{", '"'):
-        return value
-    try:
-        return decode_json(value)
-    except BadRecordError:
-        return value
 
 
 def _attributes_of(record: Record) -> Record:
@@ -215,7 +187,7 @@ def _attributes_of(record: Record) -> Record:
 
 
 def _pairs(attributes: object) -> Record:
-    found = _decoded(attributes)
+    found = decoded(attributes)
     if isinstance(found, dict):
         return found
     return {
@@ -239,7 +211,7 @@ def _value(value: object) -> object:
 
 def _list_of(value: object) -> list[dict[str, Any]]:
     """The objects in a list, or in text that holds one; nothing if it is none."""
-    found = _decoded(value)
+    found = decoded(value)
     return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
 
 

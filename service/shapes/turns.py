@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import orjson
 
-from service.fields import BadRecordError, Record, content_text, json_or_text, kind_of, prompt_text, text
+from service.fields import BadRecordError, Record, content_text, decode_json, json_or_text, kind_of, prompt_text, text
 
 NO_USER_TURN = "messages holds no user turn with text, expected one"
 _SYSTEM_ROLES = frozenset({"system", "developer"})
@@ -77,7 +77,7 @@ def request_texts(body: Record) -> Texts:
         tools = body.get("functions")
     if system is None and instructions is None and tools is None and not turns.system:
         return Texts(None, prompt_text("prompt", turns.user))
-    before = [content_text("system", system), _instructions(instructions), *turns.system]
+    before = [content_text("system", parts_in(system)), _instructions(instructions), *turns.system]
     return Texts(joined_system(before, tools), prompt_text("prompt", turns.user))
 
 
@@ -87,8 +87,35 @@ def joined_system(pieces: Iterable[str | None], tools: object) -> str | None:
     return text("system", "\n".join(piece for piece in found if piece and not piece.isspace())) or None
 
 
+def parts_in(content: object) -> object:
+    """The parts in a text that was written down as JSON, as OpenLLMetry and tables do.
+
+    A user can send such a text as it is. So it stays a text wherever a part that would be passed over holds words.
+    """
+    if not isinstance(content, str) or not content.startswith("[{"):
+        return content
+    parts = decoded(content)
+    if not isinstance(parts, list) or not all(isinstance(part, dict) and "type" in part for part in parts):
+        return content
+    passed_over = json.dumps(
+        [part for part in parts if part["type"] != "text"], ensure_ascii=False, separators=(",", ":")
+    )
+    return parts if passed_over.isascii() and " " not in passed_over else content
+
+
+def decoded(value: object) -> object:
+    """What a text holds as JSON; the text itself if it holds none."""
+    if not isinstance(value, str) or value[:1] not in ("[", "{", '"'):
+        return value
+    try:
+        return decode_json(value)
+    except BadRecordError:
+        return value
+
+
 def tools_text(tools: object) -> str:
     """A list of tools as text: the same for a tool in any API's notation, nothing of it left out."""
+    tools = decoded(tools)
     if isinstance(tools, str):
         return tools
     if not isinstance(tools, list | dict):
