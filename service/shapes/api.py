@@ -6,6 +6,7 @@ A request may stand in the record itself, or under `request`, `body` or `params`
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from service.fields import BadRecordError, Fields, Record, account_at, first_of, identifier, json_or_text, timestamp
@@ -34,7 +35,7 @@ _OTHER_MODELS = (
     "tts-",
     "sora",
 )
-_CHAT_PATHS = ("/completions", "/responses", "/messages", "/v1/complete")
+_CHAT_PATH = re.compile("/(complet|responses|messages)")
 NOT_CHAT = "the record is not a chat request, expected one with messages"
 _ONLY_ANSWER = "the record holds no request, only what came back: label the request file"
 _CHUNK = "the record is a chunk of a streamed response, expected a request: log whole requests"
@@ -101,19 +102,25 @@ def _body_of(record: Record) -> Record:
 
 def _texts_of(body: Record, record: Record) -> Texts:
     _check_path(record)
+    if body.get("messages") is None:
+        _check_kind(body, record)
+    return request_texts(body)
+
+
+def _check_kind(body: Record, record: Record) -> None:
+    """Of a body without messages, which may still be a request of the Responses API, or to complete a text."""
     if _is_stream(record):
         raise BadRecordError(_CHUNK)
     model = body.get("model")
-    if "messages" not in body and isinstance(model, str) and model.startswith(_OTHER_MODELS):
+    if isinstance(model, str) and model.startswith(_OTHER_MODELS):
         raise BadRecordError(NOT_CHAT)
-    if not body.keys() & {"messages", "input", "prompt"}:
+    if first_of(body, ("input", "prompt")) is None:
         raise BadRecordError(_ONLY_ANSWER if _answer_of(record) is not None or "result" in record else NOT_CHAT)
-    return request_texts(body)
 
 
 def _check_path(record: Record) -> None:
     path = first_of(record, ("url", "path", "endpoint"))
-    if isinstance(path, str) and "/" in path and not any(known in path for known in _CHAT_PATHS):
+    if isinstance(path, str) and "/" in path and _CHAT_PATH.search(path) is None:
         raise BadRecordError(NOT_CHAT)
 
 

@@ -36,6 +36,7 @@ _CHAT = frozenset({"chat", "completion", "text_completion", "generate_content"})
 _ROLE_OF_EVENT = {f"gen_ai.{role}.message": role for role in ("system", "user", "assistant", "tool")}
 _INDEXED = re.compile(r"(gen_ai\.prompt|llm\.prompts|llm\.request\.functions)\.(\d{1,6})\.([a-z_]+)")
 _COLUMNS = ("gen_ai.", "attributes.gen_ai.")
+_REQUESTS = frozenset({"messages", "request", "params", "custom_id"})
 _OURS = ("gen_ai.", "llm.")
 _NO_CONTENT = "the span holds no messages, expected its content: capture it when tracing"
 
@@ -54,7 +55,7 @@ def recognises(record: Record) -> bool:
         return True
     if "attributes" in record and any(name in record for name in _SPAN_MARKS):
         return True
-    return "messages" not in record and any(name.startswith(_COLUMNS) for name in record)
+    return _REQUESTS.isdisjoint(record) and any(name.startswith(_COLUMNS) for name in record)
 
 
 def unfold(record: Record) -> Sequence[object] | None:
