@@ -35,7 +35,10 @@ _OTHER_MODELS = (
     "tts-",
     "sora",
 )
-_CHAT_PATH = re.compile("/(complet|responses|messages)")
+_OTHER_PATH = re.compile(
+    "/(embeddings|moderations|images|audio|videos|rerank|files|uploads|fine_tuning|batches|models|assistants|threads|"
+    "vector_stores|realtime|count_tokens|input_tokens)"
+)
 NOT_CHAT = "the record is not a chat request, expected one with messages"
 _ONLY_ANSWER = "the record holds no request, only what came back: label the request file"
 _CHUNK = "the record is a chunk of a streamed response, expected a request: log whole requests"
@@ -120,7 +123,7 @@ def _check_kind(body: Record, record: Record) -> None:
 
 def _check_path(record: Record) -> None:
     path = first_of(record, ("url", "path", "endpoint"))
-    if isinstance(path, str) and "/" in path and _CHAT_PATH.search(path) is None:
+    if isinstance(path, str) and _OTHER_PATH.search(path) is not None:
         raise BadRecordError(NOT_CHAT)
 
 

@@ -90,17 +90,31 @@ def joined_system(pieces: Iterable[str | None], tools: object) -> str | None:
 def parts_in(content: object) -> object:
     """The parts in a text that was written down as JSON, as OpenLLMetry and tables do.
 
-    A user can send such a text as it is. So it stays a text wherever a part that would be passed over holds words.
+    A user can send such a text as it is. So it stays a text wherever something that would be passed over holds words.
     """
     if not isinstance(content, str) or not content.startswith("[{"):
         return content
-    parts = decoded(content)
+    try:
+        parts = json.loads(content, object_pairs_hook=_distinct)
+    except (ValueError, RecursionError):
+        return content
     if not isinstance(parts, list) or not all(isinstance(part, dict) and "type" in part for part in parts):
         return content
-    passed_over = json.dumps(
-        [part for part in parts if part["type"] != "text"], ensure_ascii=False, separators=(",", ":")
-    )
-    return parts if passed_over.isascii() and " " not in passed_over else content
+    silent = json.dumps([_passed_over(part) for part in parts], ensure_ascii=False, separators=(",", ":"))
+    return parts if silent.isascii() and " " not in silent else content
+
+
+def _distinct(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """An object, unless a key stands in it twice and a value so would be lost."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key stands twice")
+    return found
+
+
+def _passed_over(part: Record) -> Record:
+    read = ("text" if "text" in part else "content") if part["type"] == "text" else None
+    return {name: value for name, value in part.items() if name != read}
 
 
 def decoded(value: object) -> object:
