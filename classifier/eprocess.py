@@ -53,14 +53,23 @@ class Calendar:
     last_rows: Ints
 
 
+@dataclass(frozen=True)
+class Begun:
+    """Where A accounts stand before the rows of a calendar: their first day [A], and s of the last active day before
+    that of their first row [A], 0 without one."""
+
+    first_day: Ints
+    previous: Ints
+
+
 def start_weight(s: Ints) -> Floats:
     """g(s): the share of the wealth that starts after day s; 1 at s = 0, falling to 0 slowly."""
     return np.asarray(1 / (1 + np.log2(1 + s)))
 
 
-def make_calendar(account: Ints, day: Ints) -> Calendar:
+def make_calendar(account: Ints, day: Ints, begun: Begun | None = None) -> Calendar:
     """Arrange rows, sorted by account (0, 1, ...), then day, then time. s counts days from the account's first, which
-    is 1.
+    is 1; `begun` says where accounts stand that had rows before these.
 
     A day with rows in one channel only is a day of both: the other's D is 0 there, and since (g(p) - g(s)) + (g(s) -
     g(t)) = g(p) - g(t), a day with D = 0 changes neither its E nor any later one.
@@ -69,8 +78,9 @@ def make_calendar(account: Ints, day: Ints) -> Calendar:
     first_row = np.flatnonzero(new_day)
     owner, date = account[first_row], day[first_row]
     opens = np.flatnonzero(new_account[first_row])
-    s = date - date[opens][owner] + 1
-    previous = np.where(new_account[first_row], 0, np.roll(s, 1))
+    known = begun if begun is not None else Begun(date[opens], np.zeros(len(opens), np.int64))
+    s = date - known.first_day[owner] + 1
+    previous = np.where(new_account[first_row], known.previous[owner], np.roll(s, 1))
     row_day = np.cumsum(new_day) - 1
     ordinal = (np.arange(len(s)) - opens[owner])[row_day]
     by_round = np.argsort(ordinal, kind="stable")
@@ -92,11 +102,17 @@ def log_capital(calendar: Calendar, factors: Factors, opening: Factors | None = 
     for part in calendar.rounds:
         won = factors(part.rows)
         won_since = opening(part.rows) if opening is not None else won
-        started = (part.log_start - np.log(n_bets))[part.day, None, None]
-        after = np.logaddexp(log_a[part.account][part.day] + won, started + won_since)
+        after = grown(log_a[part.account][part.day], part.log_start[part.day], won, won_since)
         log_e[part.rows] = np.logaddexp(log_sum(after), part.log_rest[part.day, None])
         log_a[part.account] = after[part.last]
     return log_e
+
+
+def grown(log_a: Floats, log_start: Floats, won: Floats, won_since: Floats) -> Floats:
+    """log A [n, c, k] after a day or what there is of it: what it was before, and what starts on the day (`log_start`
+    [n], spread over the bets), each times its factor."""
+    started = log_start - np.log(won.shape[-1])
+    return np.asarray(np.logaddexp(log_a + won, started[:, None, None] + won_since))
 
 
 def match_factors(n: Ints, hits: Ints, rate: float, bets: Sequence[float] = BETS) -> Factors:

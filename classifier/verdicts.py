@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from classifier.eprocess import Bools, Floats, Ints, changes
 from classifier.errors import UsageError
-from classifier.evidence import Baselines, Replay, minimum_units
+from classifier.evidence import Baselines, Evidence, Replay, minimum_units
 from classifier.types import TARGETS, Basis, Decision
 
 ALPHA = 0.01
@@ -31,25 +31,35 @@ Times = NDArray[np.datetime64]
 
 
 @dataclass(frozen=True)
-class Verdicts:
-    """Decisions on A accounts, sorted by account. `n_flagged` is R; log thresholds are for M (flag) and e (review).
+class Thresholds:
+    """What decisions are made by. `n_flagged` is R; log thresholds are for M (flag) and e (review). `minimum_units`:
+    with fewer, no evidence is not yet `clear`."""
 
-    `capabilities`: what an account is flagged or reviewed for, strongest first, of TARGETS. `flagged_at` [A]
-    datetime64[us], NaT for the others: event time at which the rule first held. `minimum_units`: with fewer, no
-    evidence is not yet `clear`.
-    """
-
-    account_ids: pa.Array
-    decision: Sequence[Decision]
-    basis: Sequence[Basis | None]
-    capabilities: Sequence[tuple[str, ...]]
-    flagged: Bools
-    flagged_at: Times
     population: int
     n_flagged: int
     log_threshold: float
     log_review_threshold: float
     minimum_units: int
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """Decisions on A accounts, in the order of their evidence. `capabilities`: what an account is flagged or reviewed
+    for, strongest first, of TARGETS."""
+
+    decision: Sequence[Decision]
+    basis: Sequence[Basis | None]
+    capabilities: Sequence[tuple[str, ...]]
+    flagged: Bools
+
+
+@dataclass(frozen=True)
+class Verdicts(Judgement, Thresholds):
+    """Decisions on A accounts, sorted by account, and what they were made by. `flagged_at` [A] datetime64[us], NaT for
+    the others: event time at which the rule first held."""
+
+    account_ids: pa.Array
+    flagged_at: Times
 
 
 def decide(replay: Replay, population: int, baselines: Baselines) -> Verdicts:
@@ -64,29 +74,44 @@ def decide(replay: Replay, population: int, baselines: Baselines) -> Verdicts:
             f"The population must be at least the {n_accounts} accounts of the run, got {population}: give the number "
             "of registered accounts."
         )
+    found = find_thresholds(replay.log_max_e, replay.log_review, population, baselines)
     scale = flag_scale(population)
-    n_flagged = by_step_up(replay.log_max_e, population)
-    log_threshold = scale - math.log(max(n_flagged, 1))
-    log_review = math.log(population / REVIEW_ALPHA / max(e_bh(replay.log_review, population), 1))
-    flagged = replay.log_max_e >= log_threshold
-    reviewed = ~flagged & (replay.log_review >= log_review)
-    least = minimum_units(log_threshold, baselines.m1)
-    order = list(Decision)
-    rank = np.select([flagged, reviewed, replay.n_units < least], [3, 2, 0], 1)
     return Verdicts(
         account_ids=replay.account_ids,
-        decision=[order[i] for i in rank],
-        basis=_bases(replay, flagged, reviewed, log_review),
-        capabilities=_capabilities(replay, flagged, reviewed, log_threshold, log_review),
-        flagged=flagged,
         flagged_at=flag_times(
-            replay.record_account, replay.record_us, replay.record_log_e, n_accounts, n_flagged, scale
+            replay.record_account, replay.record_us, replay.record_log_e, n_accounts, found.n_flagged, scale
         ),
+        **vars(found),
+        **vars(judge(replay, found)),
+    )
+
+
+def find_thresholds(log_m: Floats, log_review: Floats, population: int, baselines: Baselines) -> Thresholds:
+    """Thresholds from M and the current e of all accounts; those that no threshold can
+    reach, M below 1/ALPHA and e below 1/REVIEW_ALPHA, may be left out."""
+    n_flagged = by_step_up(log_m, population)
+    log_threshold = flag_scale(population) - math.log(max(n_flagged, 1))
+    return Thresholds(
         population=population,
         n_flagged=n_flagged,
         log_threshold=log_threshold,
-        log_review_threshold=log_review,
-        minimum_units=least,
+        log_review_threshold=math.log(population / REVIEW_ALPHA / max(e_bh(log_review, population), 1)),
+        minimum_units=minimum_units(log_threshold, baselines.m1),
+    )
+
+
+def judge(evidence: Evidence, thresholds: Thresholds) -> Judgement:
+    """Decide on accounts by thresholds that were found from all of them; each by its own evidence alone."""
+    log_review = thresholds.log_review_threshold
+    flagged = evidence.log_max_e >= thresholds.log_threshold
+    reviewed = ~flagged & (evidence.log_review >= log_review)
+    order = list(Decision)
+    rank = np.select([flagged, reviewed, evidence.n_units < thresholds.minimum_units], [3, 2, 0], 1)
+    return Judgement(
+        decision=[order[i] for i in rank],
+        basis=_bases(evidence, flagged, reviewed, log_review),
+        capabilities=_capabilities(evidence, flagged, reviewed, thresholds.log_threshold, log_review),
+        flagged=flagged,
     )
 
 
@@ -171,9 +196,9 @@ def _step_up(log_values: Floats, scale: float) -> int:
 
 
 def _capabilities(
-    replay: Replay, flagged: Bools, reviewed: Bools, log_threshold: float, log_review: float
+    evidence: Evidence, flagged: Bools, reviewed: Bools, log_threshold: float, log_review: float
 ) -> list[tuple[str, ...]]:
-    strength = np.where(flagged[:, None], replay.log_max_e_target, replay.log_review_target)
+    strength = np.where(flagged[:, None], evidence.log_max_e_target, evidence.log_review_target)
     least = np.where(flagged, log_threshold, log_review) + math.log(CAPABILITY_FACTOR)
     named: list[tuple[str, ...]] = [()] * len(flagged)
     for i in np.flatnonzero(flagged | reviewed):
@@ -183,9 +208,9 @@ def _capabilities(
     return named
 
 
-def _bases(replay: Replay, flagged: Bools, reviewed: Bools, log_review: float) -> list[Basis | None]:
+def _bases(evidence: Evidence, flagged: Bools, reviewed: Bools, log_review: float) -> list[Basis | None]:
     """Signature if that channel alone suffices, as it does for every flag: intent is capped. Else what says most."""
-    signature, public, intent = replay.log_basis.T
+    signature, public, intent = evidence.log_basis.T
     rank = np.select(
         [~(flagged | reviewed), flagged | (signature >= log_review), intent >= public, public > signature],
         [0, 1, 2, 3],
