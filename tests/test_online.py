@@ -22,9 +22,10 @@ UNIT = st.tuples(
     st.sampled_from([0, 0, 4]),  # y_public
     st.tuples(*[st.integers(0, 7)] * len(TARGETS)),
 )
+Drawn = list[tuple[int, int, int, int, int, tuple[int, ...]]]
 
 
-def _units(drawn: list[tuple[int, int, int, int, int, tuple[int, ...]]]) -> pa.Table:
+def _units(drawn: Drawn) -> pa.Table:
     rows = []
     for key, (account, channel, hour, y, y_public, levels) in enumerate(drawn):
         signature = channel == Channel.SIGNATURE
@@ -79,9 +80,7 @@ def _pieces(steps: Steps, cut: int) -> Folded:
 
 
 @given(st.lists(UNIT, min_size=1, max_size=40), st.integers(0, 40))
-def test_folding_in_pieces_equals_a_replay(
-    drawn: list[tuple[int, int, int, int, int, tuple[int, ...]]], cut: int
-) -> None:
+def test_folding_in_pieces_equals_a_replay(drawn: Drawn, cut: int) -> None:
     units = _units(drawn)
     expected, folded = replay(units, BASELINES), _pieces(_steps(units), cut)
     found = evidence_of(folded.states)
