@@ -32,6 +32,7 @@ from service.options import (
     load_pipeline,
 )
 from service.progress import show_progress
+from service.serve_cli import keys_app, serve, store_app
 from service.simulate_cli import simulate
 from service.template_cli import templates_app
 
@@ -59,6 +60,9 @@ templates_app.add_typer(discovery_app)
 app.add_typer(templates_app, name="templates")
 app.command()(simulate)
 app.command()(calibrate)
+app.command()(serve)
+app.add_typer(store_app, name="store")
+app.add_typer(keys_app, name="keys")
 
 
 class Engine(StrEnum):

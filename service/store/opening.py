@@ -19,11 +19,16 @@ _SQLITE_PRAGMAS = (
     f"busy_timeout = {BUSY_SECONDS * 1000}",
     "cache_size = -65536",
 )
+_CONFLICTS = ("23", "40")  # classes of SQLSTATE: a unique key, a deadlock
 _EXPECTED = "expected sqlite:///FILE or postgresql://USER@HOST/DATABASE"
 
 
 class StoreError(ProbewatchError):
     """The store cannot be reached, or refuses."""
+
+
+class StoreConflictError(StoreError):
+    """Another process changed the same rows at the same time: nothing was committed, and trying again may do."""
 
 
 class Store:
@@ -107,7 +112,9 @@ def _store_errors(url: URL) -> Iterator[None]:
         yield
     except DBAPIError as error:
         place = url.render_as_string(hide_password=True)
-        raise StoreError(
+        state = getattr(error.orig, "sqlstate", None)
+        kind = StoreConflictError if state is not None and state[:2] in _CONFLICTS else StoreError
+        raise kind(
             f"The store {place} cannot be used ({type(error.orig).__name__}): see that it is there, up to date "
             "(probewatch store upgrade) and has room."
         ) from error

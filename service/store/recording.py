@@ -38,6 +38,7 @@ JOIN accounts a ON a.account_id = CAST(k.value ->> 0 AS TEXT) LEFT JOIN states s
 ORDER BY a.account_no
 """
 _NUMBERS = "SELECT a.account_id FROM {keys} JOIN accounts a ON a.account_id = CAST(k.value ->> 0 AS TEXT)"
+_IDS = "SELECT a.account_id FROM {keys} JOIN accounts a ON a.account_no = CAST(k.value ->> 0 AS BIGINT)"
 _ALL_UNITS = "SELECT u.* FROM {keys} JOIN units u ON u.account_no = CAST(k.value ->> 0 AS BIGINT)"
 _UNITS = """
 SELECT u.* FROM {keys}
@@ -329,3 +330,12 @@ def _record_uses(connection: Connection, labels: pa.Table, own: Sequence[Account
 
 def _times(labels: pa.Table) -> list[int]:
     return list(labels["timestamp"].combine_chunks().view(pa.int64()).to_pylist())
+
+
+def replay_accounts(connection: Connection, numbers: Sequence[int], baselines: Baselines) -> None:
+    """Make the states of accounts anew from their units, as after a change of baselines."""
+    names = lookup(connection, _IDS, [(number,) for number in numbers])
+    known = {one.number: one for one in read_accounts(connection, [row.account_id for row in names]).values()}
+    days = _replay(connection, known, baselines)
+    _execute(connection, _UPDATE_ACCOUNT, [one.totals for one in known.values()])
+    _execute(connection, _CHANGED_DAY, [{"day": day} for day in sorted(days)])
