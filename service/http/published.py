@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from math import log
 
-import numpy as np
-
-from classifier.online import evidence_of
+from classifier.online import evidence_of, stack_states
 from classifier.types import TARGETS
 from classifier.verdicts import Thresholds, judge
 from service.store.recording import Account
@@ -29,7 +27,7 @@ class Published:
         """`account` of an answer, for each account."""
         if not accounts:
             return []
-        evidence = evidence_of(np.concatenate([one.state for one in accounts]))
+        evidence = evidence_of(stack_states([one.state for one in accounts]))
         found = judge(evidence, self.thresholds)
         by_target = (evidence.log_e_target / _PER_LOG10).tolist()
         rows = zip(accounts, found.decision, found.capabilities, by_target, strict=True)

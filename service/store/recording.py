@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from sqlalchemy import Connection, TextClause, text
 
 from classifier.evidence import DAY_US, Baselines
-from classifier.online import STATE, Folded, States, Steps, empty_states, fold
+from classifier.online import STATE, Folded, States, Steps, empty_states, fold, stack_states
 from classifier.types import Channel
 from service.store.codec import EventKey, Unit, count_units, event_key, to_signed, units_of
 from service.store.schema import LEAST_LOG_M, accounts, records, states, units, uses
@@ -65,6 +65,7 @@ _UPSERT_USE = upsert(
         "last_seen": _CHOSEN.format("last_seen", ">"),
     },
 )
+_OF_STATE = ("n_units", "log_max_e", "log_review")
 _NEW_ACTIVITY = text(
     "INSERT INTO activity (day, account_no, us) VALUES (:day, :account_no, :us) "
     "ON CONFLICT (day, account_no) DO NOTHING"
@@ -233,14 +234,14 @@ def _fold(connection: Connection, rows: Sequence[Unit], own: Mapping[int, Accoun
         counts=count_units(rows, np.cumsum(number), len(begun)),
     )
     affected = [own[account] for account in order]
-    before = np.concatenate([one.state for one in affected])
+    before = stack_states([one.state for one in affected])
     folded = fold(before, steps, baselines)
     for row in rows:
         own[row.account_no].last_event = row.event_id
-    for i, one in enumerate(affected):
+    known = [folded.states[name].tolist() for name in _OF_STATE]
+    for i, (one, *values) in enumerate(zip(affected, *known, strict=True)):
         one.state = folded.states[i : i + 1]
-        state = one.state[0]
-        one.totals |= {name: state[name].item() for name in ("n_units", "log_max_e", "log_review")}
+        one.totals.update(zip(_OF_STATE, values, strict=True))
     _execute(
         connection,
         _UPSERT_STATE,
