@@ -7,7 +7,8 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
-from service.http import operations, scoring
+from service.http import accounts, operations, scoring
+from service.http.docs import document_calls
 from service.http.limits import Guard
 from service.http.problems import answer_with_problems
 from service.http.service import Service
@@ -28,8 +29,9 @@ def create_app(settings: Settings) -> FastAPI:
     app = FastAPI(title="probewatch", version=version_of("probewatch"), lifespan=running, docs_url=None, redoc_url=None)
     app.state.service = service
     answer_with_problems(app)
-    for module in (scoring, operations):
+    for module in (scoring, accounts, operations):
         app.include_router(module.router)
+    document_calls(app)
     app.add_middleware(Guard, gate=service.gate, metrics=service.metrics)
     return app
 

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from service.http.access import caller_of, document_of, json_answer, service_of
-from service.http.models import BatchIn, BatchOut, EventIn, ProblemOut, ScoreOut
+from service.http.models import BatchOut, ProblemOut, ScoreOut
 from service.http.parsing import Event, parse_batch, parse_event
 from service.http.problems import Problem
 from service.http.scorer import Answer
@@ -83,7 +83,3 @@ def _parsed(record: object, service: Service) -> Event | Problem:
 
 def _documents(answers: Sequence[Answer]) -> list[dict[str, object]]:
     return [answer.document() if isinstance(answer, Problem) else answer for answer in answers]
-
-
-SCHEMAS = {"/v1/score": EventIn, "/v1/score/batch": BatchIn}
-"""Bodies of routes that read them as bytes: for the OpenAPI document."""

@@ -24,9 +24,9 @@ ACCESS: tuple[tuple[str, re.Pattern[str], frozenset[Role]], ...] = tuple(
     (method, re.compile(path), roles)
     for method, path, roles in (
         ("POST", r"/v1/score(/batch)?", SCORERS),
-        ("GET", r"/v1/accounts(/[^/]+)?", ANALYSTS),
-        ("POST", r"/v1/accounts/[^/]+/reviews", ANALYSTS),
-        ("DELETE", r"/v1/accounts/[^/]+", ADMINS),
+        ("GET", r"/v1/accounts(/.+)?", ANALYSTS),
+        ("POST", r"/v1/accounts/.+/reviews", ANALYSTS),
+        ("DELETE", r"/v1/accounts/.+", ADMINS),
         ("GET", r"/v1/campaigns(/[^/]+)?", ANALYSTS),
         ("GET", r"/v1/templates", ANALYSTS),
         ("POST", r"/v1/reload", ADMINS),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 
 from classifier.bundle import default_bundle_dir
 from classifier.errors import ProbewatchError
@@ -14,6 +15,7 @@ from service.http.refresher import Refresher
 from service.http.scorer import Scorer
 from service.http.security import Gate
 from service.settings import Settings
+from service.store.erasure import MOST_FORGOTTEN, forget_events
 from service.store.facts import ask_reload, check_facts, read_reloads
 from service.store.opening import Store, open_store
 from service.store.upgrade import upgrade
@@ -21,6 +23,7 @@ from service.store.upgrade import upgrade
 log = logging.getLogger("probewatch.service")
 
 _RETRY_SECONDS = 1.0
+_FORGET_TURNS = 10
 
 
 class Service:
@@ -81,8 +84,9 @@ class Service:
         self.scorer.pipeline = loaded
 
     def _look_around(self) -> None:
-        """What other processes did: keys added and revoked, reloads asked for."""
+        """What other processes did, keys added and revoked, reloads asked for; and what time has done to event ids."""
         self.gate.refresh()
+        self._forget()
         with self.store.reading() as connection:
             asked = read_reloads(connection)
         if asked == self._reloads:
@@ -92,6 +96,13 @@ class Service:
             self._load()
         except ProbewatchError as error:
             log.error("reload refused, what was loaded before stays: %s", error)
+
+    def _forget(self) -> None:
+        before = time.time_ns() // 1000 - round(self.settings.retention_hours * 3_600_000_000)
+        for _ in range(_FORGET_TURNS):
+            with self.store.writing() as connection:
+                if forget_events(connection, before) < MOST_FORGOTTEN:
+                    return
 
     def _open(self) -> None:
         while not self._stop.is_set():

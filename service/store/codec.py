@@ -106,3 +106,8 @@ def count_units(rows: Sequence[Unit], step: NDArray[np.int64], n_steps: int) -> 
         np.add.at(counts[:, HITS_ANY][:, c], step[own], ((y[own] | public[own]) >> c) & 1)
         np.add.at(counts[:, HIST], (theirs, c * (LEVELS + 1) + (rest >> shift & LEVELS)), 1)
     return counts
+
+
+def levels_of(unit: Unit) -> list[int]:
+    """Levels of a unit, in the order of TARGETS."""
+    return [unit.levels >> shift & LEVELS for shift in _SHIFTS]
