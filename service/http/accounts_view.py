@@ -46,9 +46,7 @@ def account_rows(known: Sequence[Known], thresholds: Thresholds, flagged_at: Map
                 "log10_e": float(evidence.log_e[i]) / _PER_LOG10,
                 "log10_max_e": float(evidence.log_max_e[i]) / _PER_LOG10,
                 "log10_threshold": thresholds.log_threshold / _PER_LOG10,
-                **{
-                    f"log10_e_{name}": float(evidence.log_e_target[i, c]) / _PER_LOG10 for c, name in enumerate(TARGETS)
-                },
+                **{f"log10_e_{name}": value for name, value in zip(TARGETS, by_target, strict=True)},
                 **{f"share_{name}": totals[f"n_{name}"] / n for name in TARGETS},
                 "template_rate": totals["n_matched"] / n,
                 "top_template_family": one.families[0] if one.families else None,

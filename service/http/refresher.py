@@ -57,10 +57,13 @@ class Refresher:
         if self._thread.is_alive():
             self._thread.join()
 
-    def publish(self) -> None:
-        """Publish now; what stands in the way is noted, and what was published last stays."""
+    def publish(self, claimed: bool = False) -> None:
+        """Publish now; what stands in the way is noted, and what was published last stays.
+
+        `claimed`: find campaigns whosever turn it is.
+        """
         try:
-            self._find_campaigns()
+            self._find_campaigns(claimed)
             self._publish_thresholds()
             self.problem = None
         except ProbewatchError as error:
@@ -77,10 +80,10 @@ class Refresher:
         self._scorer.published = Published(thresholds, self.publication.members, as_of)
         self._metrics.as_of.set(as_of.timestamp())
 
-    def _find_campaigns(self) -> None:
+    def _find_campaigns(self, claimed: bool) -> None:
         began = time.time()
         with self._store.writing() as connection:
-            if not claim(connection, _us(began), _us(began + self._seconds)):
+            if not claim(connection, _us(began), _us(began + self._seconds)) and not claimed:
                 return
         with self._store.reading() as connection:
             if not self._finder.refresh(connection):
