@@ -50,10 +50,8 @@ class Settings(BaseSettings):
     most_wait_ms: float = Field(
         default=50, gt=0, description="Longest wait to be scored that is let happen; above, 503."
     )
-    request_seconds: float = Field(
-        default=10, gt=0, description="A request's headers and body must have arrived within this."
-    )
-    idle_seconds: int = Field(default=30, ge=1, description="A connection without a request is closed after this.")
+    request_seconds: float = Field(default=10, gt=0, description="A request's body must have arrived within this.")
+    idle_seconds: int = Field(default=15, ge=1, description="A connection without a whole request is closed then.")
     drain_seconds: int = Field(default=20, ge=1, description="How long requests may finish after SIGTERM.")
     rate_per_second: float = Field(
         default=0, ge=0, description="Prompts a second that one API key may send; 0: no limit."

@@ -17,6 +17,7 @@ import httpx
 import uvicorn
 
 from service.http.app import create_app
+from service.http.server import uvicorn_options
 from service.http.service import Service
 from service.settings import Settings
 
@@ -41,8 +42,9 @@ class Running:
 @contextmanager
 def running(store: str, **changes: Any) -> Iterator[Running]:
     """A server on a free port, ready; it publishes only when told to."""
-    app = create_app(Settings(**{"store": store, "refresh_seconds": 3600, **changes}))
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, access_log=False))
+    settings = Settings(**{"store": store, "port": 0, "refresh_seconds": 3600, **changes})
+    app = create_app(settings)
+    server = uvicorn.Server(uvicorn.Config(app, **{**uvicorn_options(settings), "log_config": None}))
     thread = threading.Thread(target=server.run)
     thread.start()
     try:

@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[1]
 COMMANDS = {
     (): [
         *("--version", "label", "score", "report", "demo", "calibrate"),
-        *("bundle", "templates", "simulate", "train", "evaluate"),
+        *("serve", "store", "keys", "bundle", "templates", "simulate", "train", "evaluate"),
     ],
     ("label",): [
         "PATH",
@@ -43,6 +43,14 @@ COMMANDS = {
     ("report",): ["DIR"],
     ("demo",): ["--out"],
     ("calibrate",): ["DIR", "--benign", "--out", "--exceptions"],
+    ("serve",): ["--host", "--port", "--store", "--workers", "--population", "--bundle", "--catalogue"],
+    ("store",): ["upgrade", "rebuild"],
+    ("store", "upgrade"): ["--store"],
+    ("store", "rebuild"): ["--store", "--bundle"],
+    ("keys",): ["add", "list", "revoke"],
+    ("keys", "add"): ["--role", "--name", "--days", "--store"],
+    ("keys", "list"): ["--store", "--json"],
+    ("keys", "revoke"): ["ID", "--store"],
     ("bundle",): ["show", "verify"],
     ("bundle", "show"): ["DIR", "--json"],
     ("bundle", "verify"): ["DIR", "--json"],

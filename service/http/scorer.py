@@ -27,7 +27,7 @@ from service.http.published import Published
 from service.store.opening import Store, StoreConflictError, StoreError
 from service.store.recording import Account, Fate, Recorded, record
 
-MOST_TURN = 512
+MOST_TURN = 256
 """Events in a turn, unless one request brings more."""
 _TRIES = 3
 _TIMESTAMP = EVENT_SCHEMA.field("timestamp").type
@@ -41,7 +41,6 @@ Answer = dict[str, object] | Problem
 class _Job:
     events: Sequence[Event]
     answer: asyncio.Future[list[Answer]]
-    since: float
 
 
 class Scorer:
@@ -52,8 +51,8 @@ class Scorer:
         self.published: Published | None = None
         self._most_waiting, self._most_wait = most_waiting, most_wait
         self._jobs: deque[_Job] = deque()
-        self._waiting = 0
-        self._pace = 0.0  # seconds an event, measured while others waited
+        self._queued = 0
+        self._pace = 0.0  # seconds an event of a full turn: small ones take longer by the event, and say less
         self._wake = threading.Condition()
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="scorer", daemon=True)
@@ -74,16 +73,15 @@ class Scorer:
         Raises:
             Problem: 503, with when to try again; what was refused is counted as shed.
         """
-        expected = self._waiting * self._pace
-        if self._waiting + len(events) > self._most_waiting or expected > self._most_wait:
+        queued = self._queued
+        expected = (queued + len(events)) * self._pace
+        if queued and (queued + len(events) > self._most_waiting or expected > self._most_wait):
             self._metrics.shed.inc(len(events))
-            raise unavailable(
-                "overloaded", f"{self._waiting:,} events wait to be scored: try again.", 1 + int(expected)
-            )
+            raise unavailable("overloaded", f"{queued:,} events wait to be scored: try again.", 1 + int(expected))
         answer: asyncio.Future[list[Answer]] = asyncio.get_running_loop().create_future()
         with self._wake:
-            self._jobs.append(_Job(events, answer, time.perf_counter()))
-            self._waiting += len(events)
+            self._jobs.append(_Job(events, answer))
+            self._queued += len(events)
             self._wake.notify()
         return answer
 
@@ -92,10 +90,7 @@ class Scorer:
             began, n = time.perf_counter(), sum(len(job.events) for job in jobs)
             answers = self._answers([event for job in jobs for event in job.events])
             took = time.perf_counter() - began
-            with self._wake:
-                self._waiting -= n
-                pace = took / n if self._jobs else 0.0
-            self._pace += _SMOOTHING * (pace - self._pace)
+            self._pace += _SMOOTHING * (took / max(n, MOST_TURN) - self._pace)
             self._metrics.turn.observe(took)
             self._metrics.turn_events.observe(n)
             _deliver(jobs, answers)
@@ -109,6 +104,7 @@ class Scorer:
             while self._jobs and (not jobs or n + len(self._jobs[0].events) <= MOST_TURN):
                 jobs.append(self._jobs.popleft())
                 n += len(jobs[-1].events)
+            self._queued -= n
             return jobs
 
     def _answers(self, events: Sequence[Event]) -> list[Answer]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import tempfile
 from typing import TYPE_CHECKING, Any
 
@@ -27,14 +28,12 @@ else:
 
 
 class PatientProtocol(_Protocol):
-    """Closes a connection that has not sent a whole request line and headers within a time."""
-
-    seconds = 10.0
+    """Closes a connection whose first request has not come, headers and all, by the time idle ones are closed."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        loop = asyncio.get_running_loop()
-        loop.call_later(self.seconds, self._close_if_silent, transport)
+        seconds = self.timeout_keep_alive  # type: ignore[attr-defined]
+        asyncio.get_running_loop().call_later(seconds, self._close_if_silent, transport)
 
     def _close_if_silent(self, transport: asyncio.BaseTransport) -> None:
         if getattr(self, "cycle", None) is None:
@@ -50,10 +49,19 @@ def serve(settings: Settings) -> None:
     """
     if settings.host not in LOOPBACK:
         _require_keys(settings)
-    options: dict[str, Any] = {
+    signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn drains first and hands it on then: a stop is no failure
+    if settings.workers == 1:
+        uvicorn.run(create_app(settings), **uvicorn_options(settings))
+    else:
+        _serve_several(settings)
+
+
+def uvicorn_options(settings: Settings) -> dict[str, Any]:
+    """How uvicorn is to listen."""
+    return {
         "host": settings.host,
         "port": settings.port,
-        "http": _patient(settings.request_seconds),
+        "http": PatientProtocol,
         "ws": "none",
         "log_config": LOGGING,
         "access_log": False,
@@ -62,19 +70,17 @@ def serve(settings: Settings) -> None:
         "timeout_keep_alive": settings.idle_seconds,
         "timeout_graceful_shutdown": settings.drain_seconds,
     }
-    if settings.workers == 1:
-        uvicorn.run(create_app(settings), **options)
-    else:
-        _serve_several(settings, options)
 
 
-def _serve_several(settings: Settings, options: dict[str, Any]) -> None:
+def _serve_several(settings: Settings) -> None:
     """Processes of their own, which read the settings from the environment."""
     given = settings.model_dump(exclude_none=True, exclude={"hash_key"})
     os.environ.update({f"{PREFIX}{name.upper()}": str(value) for name, value in given.items()})
     with tempfile.TemporaryDirectory(prefix="probewatch-metrics-") as folder:
         os.environ[MULTIPROCESS] = folder
-        uvicorn.run("service.http.app:app_of_environment", factory=True, workers=settings.workers, **options)
+        uvicorn.run(
+            "service.http.app:app_of_environment", factory=True, workers=settings.workers, **uvicorn_options(settings)
+        )
 
 
 def _require_keys(settings: Settings) -> None:
@@ -89,7 +95,3 @@ def _require_keys(settings: Settings) -> None:
                 )
     finally:
         store.close()
-
-
-def _patient(seconds: float) -> type[asyncio.Protocol]:
-    return type("Patient", (PatientProtocol,), {"seconds": seconds})
