@@ -81,6 +81,10 @@ def make_calendar(account: Ints, day: Ints, begun: Begun | None = None) -> Calen
     known = begun if begun is not None else Begun(date[opens], np.zeros(len(opens), np.int64))
     s = date - known.first_day[owner] + 1
     previous = np.where(new_account[first_row], known.previous[owner], np.roll(s, 1))
+    if len(s) == len(opens):  # one day each, as where a few new events are folded: what follows would come to this
+        last, log_rest = np.flatnonzero(np.append(new_account, True)[1:]), np.log(start_weight(s))
+        log_start = np.log(start_weight(previous) - start_weight(s))
+        return Calendar([Round(np.arange(len(account)), account, last, owner, log_start, log_rest)], last)
     row_day = np.cumsum(new_day) - 1
     ordinal = (np.arange(len(s)) - opens[owner])[row_day]
     by_round = np.argsort(ordinal, kind="stable")

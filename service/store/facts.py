@@ -12,10 +12,9 @@ from classifier.evidence import Baselines
 from service.store.opening import Store, StoreError
 from service.store.recording import replay_accounts
 from service.store.schema import facts
-from service.store.statements import upsert
+from service.store.statements import upsert, write_many
 
 _READ = text("SELECT value FROM facts WHERE name = :name")
-_WRITE = upsert(facts)
 _CHUNK = 200
 """Accounts replayed in one transaction."""
 
@@ -67,7 +66,7 @@ def ask_reload(connection: Connection) -> int:
 
 
 def set_fact(connection: Connection, name: str, value: str) -> None:
-    connection.execute(_WRITE, {"name": name, "value": value})
+    write_many(connection, upsert(facts), [(name, value)])
 
 
 def _fact(connection: Connection, name: str) -> str | None:

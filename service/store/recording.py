@@ -16,14 +16,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from sqlalchemy import Connection, TextClause, text
+from sqlalchemy import Connection
 
 from classifier.evidence import DAY_US, Baselines
 from classifier.online import STATE, Folded, States, Steps, empty_states, fold, stack_states
 from classifier.types import Channel
 from service.store.codec import EventKey, Unit, count_units, event_key, to_signed, units_of
 from service.store.schema import LEAST_LOG_M, accounts, records, states, units, uses
-from service.store.statements import lookup, upsert
+from service.store.statements import lookup, upsert, write_many
 
 MOST_LOG_M = 30
 """Beyond this M every population is flagged by, up to a billion accounts; later rises decide nothing."""
@@ -45,16 +45,14 @@ SELECT u.* FROM {keys}
 JOIN units u ON u.account_no = CAST(k.value ->> 0 AS BIGINT) AND u.channel = CAST(k.value ->> 1 AS SMALLINT)
             AND u.key = CAST(k.value ->> 2 AS BIGINT)
 """
-_NEW_ACCOUNT = text(
+_NEW_ACCOUNT = (
     "INSERT INTO accounts (account_id, n_prompts, n_coding, n_agentic_reasoning, n_long_horizon_planning, n_other, "
     "n_matched, first_seen, last_seen, n_units, log_max_e, log_review) "
-    "VALUES (:account_id, 0, 0, 0, 0, 0, 0, :us, :us, 0, 0, 0) ON CONFLICT (account_id) DO NOTHING"
+    "VALUES (?, 0, 0, 0, 0, 0, 0, ?, ?, 0, 0, 0) ON CONFLICT (account_id) DO NOTHING"
 )
 _TOTALS = [column.name for column in accounts.columns if column.name not in ("account_no", "account_id")]
-_UPDATE_ACCOUNT = text(
-    f"UPDATE accounts SET {', '.join(f'{name} = :{name}' for name in _TOTALS)} WHERE account_no = :account_no"
-)
-_NEW_EVENT = text("INSERT INTO events (id_high, id_low, account_no, received) VALUES (:high, :low, :no, :now)")
+_UPDATE_ACCOUNT = f"UPDATE accounts SET {', '.join(f'{name} = ?' for name in _TOTALS)} WHERE account_no = ?"
+_NEW_EVENT = "INSERT INTO events (id_high, id_low, account_no, received) VALUES (?, ?, ?, ?)"
 _UPSERT_UNIT, _UPSERT_STATE, _UPSERT_RECORD = upsert(units), upsert(states), upsert(records)
 _CHOSEN = "CASE WHEN uses.{0} {1} excluded.{0} THEN uses.{0} ELSE excluded.{0} END"
 _UPSERT_USE = upsert(
@@ -66,12 +64,9 @@ _UPSERT_USE = upsert(
     },
 )
 _OF_STATE = ("n_units", "log_max_e", "log_review")
-_NEW_ACTIVITY = text(
-    "INSERT INTO activity (day, account_no, us) VALUES (:day, :account_no, :us) "
-    "ON CONFLICT (day, account_no) DO NOTHING"
-)
-_CHANGED_DAY = text(
-    "INSERT INTO days (day, changes) VALUES (:day, 1) ON CONFLICT (day) DO UPDATE SET changes = days.changes + 1"
+_NEW_ACTIVITY = "INSERT INTO activity (day, account_no, us) VALUES (?, ?, ?) ON CONFLICT (day, account_no) DO NOTHING"
+_CHANGED_DAY = (
+    "INSERT INTO days (day, changes) VALUES (?, 1) ON CONFLICT (day) DO UPDATE SET changes = days.changes + 1"
 )
 
 
@@ -142,13 +137,13 @@ def record(
     known = read_accounts(connection, names)
     own = [known[names[i]] for i in new]
     events = [(keys[i], known[names[i]].number) for i in new]
-    _execute(connection, _NEW_EVENT, [{**k._asdict(), "no": no, "now": now} for k, no in events if k is not None])
+    write_many(connection, _NEW_EVENT, [(*key, number, now) for key, number in events if key is not None])
     numbers = [known[name].number for name in observed["account_id"].to_pylist()]
     touched = {one.number: one for one in own}
     _advance(connection, _store_units(connection, units_of(observed, numbers), touched), touched, baselines)
     _add_up(fresh, own)
     _record_uses(connection, fresh, own)
-    _execute(connection, _UPDATE_ACCOUNT, [one.totals for one in touched.values()])
+    write_many(connection, _UPDATE_ACCOUNT, [_totals_row(one) for one in touched.values()])
     fates = [_fate(seen, key, known.get(name)) for key, name in zip(keys, names, strict=True)]
     return Recorded(fates, [known.get(name) for name in names])
 
@@ -165,9 +160,8 @@ def read_accounts(connection: Connection, names: Iterable[str]) -> dict[str, Acc
     return found
 
 
-def _execute(connection: Connection, statement: TextClause, rows: Sequence[Mapping[str, Any]]) -> None:
-    if rows:
-        connection.execute(statement, rows)
+def _totals_row(account: Account) -> tuple[Any, ...]:
+    return (*(account.totals[name] for name in _TOTALS), account.number)
 
 
 def _seen(connection: Connection, keys: Sequence[EventKey]) -> dict[EventKey | None, int]:
@@ -188,8 +182,8 @@ def _begin_accounts(connection: Connection, labels: pa.Table) -> None:
     for name, us in zip(labels["account_id"].to_pylist(), _times(labels), strict=True):
         first.setdefault(name, us)
     known = {row.account_id for row in lookup(connection, _NUMBERS, [(name,) for name in first])}
-    new = [{"account_id": name, "us": us} for name, us in sorted(first.items()) if name not in known]
-    _execute(connection, _NEW_ACCOUNT, new)
+    new = [(name, us, us) for name, us in sorted(first.items()) if name not in known]
+    write_many(connection, _NEW_ACCOUNT, new)
 
 
 def _store_units(connection: Connection, rows: Sequence[Unit], own: Mapping[int, Account]) -> _Changes:
@@ -202,7 +196,7 @@ def _store_units(connection: Connection, rows: Sequence[Unit], own: Mapping[int,
     stored = {row[:3]: Unit(*row) for row in lookup(connection, _UNITS, list(best))}
     moved = [row for key, row in best.items() if key in stored and row.rank < stored[key].rank]
     new = [row for key, row in best.items() if key not in stored]
-    _execute(connection, _UPSERT_UNIT, [row._asdict() for row in new + moved])
+    write_many(connection, _UPSERT_UNIT, new + moved)
     late = {row.account_no for row in moved}
     late |= {row.account_no for row in new if (row.us, row.event_id) <= own[row.account_no].last}
     days = {row.us // DAY_US for row in new + moved if row.y} | {stored[row[:3]].us // DAY_US for row in moved}
@@ -218,7 +212,7 @@ def _advance(connection: Connection, changes: _Changes, own: Mapping[int, Accoun
         _fold(connection, timely, own, baselines)
     if changes.late:
         days |= _replay(connection, {number: own[number] for number in changes.late}, baselines)
-    _execute(connection, _CHANGED_DAY, [{"day": day} for day in sorted(days)])
+    write_many(connection, _CHANGED_DAY, [(day,) for day in sorted(days)])
 
 
 def _fold(connection: Connection, rows: Sequence[Unit], own: Mapping[int, Account], baselines: Baselines) -> None:
@@ -242,21 +236,21 @@ def _fold(connection: Connection, rows: Sequence[Unit], own: Mapping[int, Accoun
     for i, (one, *values) in enumerate(zip(affected, *known, strict=True)):
         one.state = folded.states[i : i + 1]
         one.totals.update(zip(_OF_STATE, values, strict=True))
-    _execute(
+    write_many(
         connection,
         _UPSERT_STATE,
-        [{"account_no": one.number, "state": one.state.tobytes(), "last_event": one.last_event} for one in affected],
+        [(one.number, one.state.tobytes(), one.last_event) for one in affected],
     )
-    _execute(connection, _UPSERT_RECORD, _record_rows(folded, list(order), before))
+    write_many(connection, _UPSERT_RECORD, _record_rows(folded, list(order), before))
 
 
-def _record_rows(folded: Folded, numbers: Sequence[int], before: States) -> list[dict[str, Any]]:
+def _record_rows(folded: Folded, numbers: Sequence[int], before: States) -> list[tuple[int, int, float]]:
     """Rises of M that may decide when an account was flagged."""
     found, highest = {}, before["log_max_e"].tolist()
     columns = (folded.record_account, folded.record_us, folded.record_log_e)
     for account, us, log_e in zip(*(column.tolist() for column in columns), strict=True):
         if log_e >= LEAST_LOG_M and highest[account] < MOST_LOG_M:
-            found[account, us] = {"account_no": numbers[account], "us": us, "log_max_e": log_e}
+            found[account, us] = (numbers[account], us, log_e)
         highest[account] = log_e
     return list(found.values())
 
@@ -273,7 +267,7 @@ def _begin_days(connection: Connection, rows: Sequence[Unit], own: Mapping[int, 
             key = (row.us // DAY_US, row.account_no)
             first[key] = min(first.get(key, row.us), row.us)
     new = {key: us for key, us in first.items() if not _is_active(own[key[1]], key[0])}
-    _execute(connection, _NEW_ACTIVITY, [{"day": d, "account_no": a, "us": us} for (d, a), us in sorted(new.items())])
+    write_many(connection, _NEW_ACTIVITY, [(*key, us) for key, us in sorted(new.items())])
     return {day for day, _ in new}
 
 
@@ -285,7 +279,7 @@ def _is_active(account: Account, day: int) -> bool:
 def _replay(connection: Connection, late: Mapping[int, Account], baselines: Baselines) -> set[int]:
     """Make the states of accounts anew from all of their units; which days look different since."""
     for name in ("records", "activity"):
-        _execute(connection, text(f"DELETE FROM {name} WHERE account_no = :no"), [{"no": number} for number in late])
+        write_many(connection, f"DELETE FROM {name} WHERE account_no = ?", [(number,) for number in late])
     for one in late.values():
         one.state, one.last_event = empty_states(1), ""
     rows = [Unit(*row) for row in lookup(connection, _ALL_UNITS, [(number,) for number in late])]
@@ -315,18 +309,10 @@ def _record_uses(connection: Connection, labels: pa.Table, own: Sequence[Account
     columns = (rows["template_family"].to_pylist(), rows["technique"].to_pylist(), scaffolds, times)
     who = [own[i].number for i in np.flatnonzero(matched).tolist()]
     uses_made = [
-        {
-            "account_no": number,
-            "family": family,
-            "technique": technique if technique is not None else "",
-            "scaffold": scaffold,
-            "n_prompts": 1,
-            "first_seen": us,
-            "last_seen": us,
-        }
+        (number, family, technique if technique is not None else "", scaffold, 1, us, us)
         for number, family, technique, scaffold, us in zip(who, *columns, strict=True)
     ]
-    _execute(connection, _UPSERT_USE, uses_made)
+    write_many(connection, _UPSERT_USE, uses_made)
 
 
 def _times(labels: pa.Table) -> list[int]:
@@ -338,5 +324,5 @@ def replay_accounts(connection: Connection, numbers: Sequence[int], baselines: B
     names = lookup(connection, _IDS, [(number,) for number in numbers])
     known = {one.number: one for one in read_accounts(connection, [row.account_id for row in names]).values()}
     days = _replay(connection, known, baselines)
-    _execute(connection, _UPDATE_ACCOUNT, [one.totals for one in known.values()])
-    _execute(connection, _CHANGED_DAY, [{"day": day} for day in sorted(days)])
+    write_many(connection, _UPDATE_ACCOUNT, [_totals_row(one) for one in known.values()])
+    write_many(connection, _CHANGED_DAY, [(day,) for day in sorted(days)])
