@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -67,7 +68,8 @@ def store_upgrade(store: Url = None) -> None:
     """Bring the tables to this version's. `serve` does so too; safe to repeat, and from several at once."""
     from service.store.upgrade import head, upgrade
 
-    changed = upgrade(_store(store))
+    with closing(_store(store)) as opened:
+        changed = upgrade(opened)
     typer.echo(f"The tables are of version {head()}{'' if changed else ' already'}.")
 
 
@@ -79,10 +81,11 @@ def store_rebuild(store: Url = None, bundle: BundleDir = None) -> None:
     from service.store.facts import rebuild
     from service.store.upgrade import check_version
 
-    opened = _store(store)
-    check_version(opened)
     baselines = open_bundle(bundle_dir(bundle)).manifest.facts.baselines
-    typer.echo(f"The evidence of {rebuild(opened, baselines):,} accounts was counted anew.")
+    with closing(_store(store)) as opened:
+        check_version(opened)
+        n_accounts = rebuild(opened, baselines)
+    typer.echo(f"The evidence of {n_accounts:,} accounts was counted anew.")
 
 
 @keys_app.command("add")
@@ -98,7 +101,7 @@ def keys_add(
     from service.store.keys import add_key
 
     found = _role(role)
-    with _up_to_date(store).writing() as connection:
+    with closing(_up_to_date(store)) as opened, opened.writing() as connection:
         typer.echo(add_key(connection, found, name, days, _who()))
 
 
@@ -110,7 +113,7 @@ def keys_list(store: Url = None, as_json: AsJson = False) -> None:
 
     from service.store.keys import read_keys
 
-    with _up_to_date(store).reading() as connection:
+    with closing(_up_to_date(store)) as opened, opened.reading() as connection:
         keys = read_keys(connection)
     now = time.time_ns() // 1000
     rows = [
@@ -141,7 +144,7 @@ def keys_revoke(
     """Take a key out of use, in running services within seconds."""
     from service.store.keys import revoke_key
 
-    with _up_to_date(store).writing() as connection:
+    with closing(_up_to_date(store)) as opened, opened.writing() as connection:
         revoke_key(connection, key_id, _who())
     typer.echo(f"The key {key_id} is revoked.")
 

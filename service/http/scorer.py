@@ -1,4 +1,4 @@
-"""The one thread that scores: it takes all that waits, labels it as one batch, commits its evidence, and answers.
+"""What scores: takes all that waits, labels it as one batch, commits its evidence, and answers.
 
     parsing -> **scorer** (pipeline, recording) -> routes
 
@@ -13,28 +13,28 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from queue import Queue
 
-import numpy as np
 import pyarrow as pa
 
 from classifier.labeler import Labelled
 from classifier.pipeline import Pipeline
-from classifier.types import CAPABILITIES, EVENT_SCHEMA
+from classifier.types import EVENT_SCHEMA
+from service.http.answers import Answer, say
 from service.http.metrics import Metrics
 from service.http.parsing import Event
 from service.http.problems import Problem, unavailable
 from service.http.published import Published
 from service.store.opening import Store, StoreConflictError, StoreError
-from service.store.recording import Account, Fate, Recorded, record
+from service.store.recording import Recorded, record
 
 MOST_TURN = 256
 """Events in a turn, unless one request brings more."""
+MOST_LABELLED = 2
+"""Turns that are labelled and wait to be committed."""
 _TRIES = 3
 _TIMESTAMP = EVENT_SCHEMA.field("timestamp").type
 _SMOOTHING = 0.2
-
-Answer = dict[str, object] | Problem
-"""What `/v1/score` says of an event."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,30 @@ class _Job:
     answer: asyncio.Future[list[Answer]]
 
 
+@dataclass(frozen=True)
+class _Wave:
+    """Events without a repeated id, labelled: their places among those of the turn, and what they were labelled as."""
+
+    places: Sequence[int]
+    labelled: Labelled
+    supplied: Sequence[bool]
+
+
+@dataclass(frozen=True)
+class _Turn:
+    """What is labelled at once. `answers`: None where there is none yet."""
+
+    jobs: Sequence[_Job]
+    answers: list[Answer | None]
+    waves: Sequence[_Wave]
+    pipeline: Pipeline
+
+
 class Scorer:
-    """Scores events in the order in which they come. `pipeline` and `published` may be replaced at any time."""
+    """Scores events in the order in which they come. `pipeline` and `published` may be replaced at any time.
+
+    One thread labels what waits, another commits what is labelled: while the disk is waited for, the next are labelled.
+    """
 
     def __init__(self, store: Store, pipeline: Pipeline, metrics: Metrics, most_waiting: int, most_wait: float) -> None:
         self._store, self.pipeline, self._metrics = store, pipeline, metrics
@@ -55,17 +77,21 @@ class Scorer:
         self._pace = 0.0  # seconds an event of a full turn: small ones take longer by the event, and say less
         self._wake = threading.Condition()
         self._stopping = False
-        self._thread = threading.Thread(target=self._run, name="scorer", daemon=True)
+        self._labelled: Queue[_Turn | None] = Queue(MOST_LABELLED)
+        works = (self._label_all, self._commit_all)
+        self._threads = [threading.Thread(target=work, name="scorer", daemon=True) for work in works]
 
     def start(self) -> None:
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
 
     def stop(self) -> None:
         """Score what waits, then end."""
         with self._wake:
             self._stopping = True
             self._wake.notify()
-        self._thread.join()
+        for thread in self._threads:
+            thread.join()
 
     def submit(self, events: Sequence[Event]) -> asyncio.Future[list[Answer]]:
         """Answers for events, in order, once they are committed.
@@ -85,16 +111,6 @@ class Scorer:
             self._wake.notify()
         return answer
 
-    def _run(self) -> None:
-        while jobs := self._take():
-            began, n = time.perf_counter(), sum(len(job.events) for job in jobs)
-            answers = self._answers([event for job in jobs for event in job.events])
-            took = time.perf_counter() - began
-            self._pace += _SMOOTHING * (took / max(n, MOST_TURN) - self._pace)
-            self._metrics.turn.observe(took)
-            self._metrics.turn_events.observe(n)
-            _deliver(jobs, answers)
-
     def _take(self) -> list[_Job]:
         """What waits, up to MOST_TURN events; nothing once it is time to end."""
         with self._wake:
@@ -107,56 +123,106 @@ class Scorer:
             self._queued -= n
             return jobs
 
-    def _answers(self, events: Sequence[Event]) -> list[Answer]:
+    def _label_all(self) -> None:
+        while jobs := self._take():
+            began = time.perf_counter()
+            turn = self._label(jobs)
+            self._labelled.put(turn)  # waits while the disk is behind, and counts that too
+            took = time.perf_counter() - began
+            self._pace += _SMOOTHING * (took / max(len(turn.answers), MOST_TURN) - self._pace)
+            self._metrics.turn.observe(took)
+            self._metrics.turn_events.observe(len(turn.answers))
+        self._labelled.put(None)
+
+    def _label(self, jobs: Sequence[_Job]) -> _Turn:
+        pipeline, events = self.pipeline, [event for job in jobs for event in job.events]
+        answers: list[Answer | None] = [None] * len(events)
         try:
-            return self._score(events)
+            waves = [_wave(pipeline, events, places) for places in _waves(events)]
+        except Exception:  # noqa: BLE001 (the edge: an event that cannot be labelled must not stop the others)
+            waves = []
+            for i in range(len(events)):
+                try:
+                    waves.append(_wave(pipeline, events, [i]))
+                except Exception as error:  # noqa: BLE001
+                    answers[i] = _our_fault(error)
+        return _Turn(jobs, answers, waves, pipeline)
+
+    def _commit_all(self) -> None:
+        """Commit all that is labelled by now in one transaction, and answer."""
+        ended = False
+        while not ended:
+            turns = [self._labelled.get()]
+            while not self._labelled.empty():
+                turns.append(self._labelled.get())
+            ended = None in turns
+            self._commit([turn for turn in turns if turn is not None])
+
+    def _commit(self, turns: Sequence[_Turn]) -> None:
+        try:
+            recorded = iter(self._record([wave for turn in turns for wave in turn.waves], turns))
         except StoreError as error:
-            self._metrics.failed.inc(len(events))
-            return [unavailable("store-unavailable", str(error), 2)] * len(events)
-        except Exception as error:  # noqa: BLE001 (the edge: an event that cannot be scored must not stop the others)
-            if len(events) > 1:
-                return [answer for event in events for answer in self._answers([event])]
-            self._metrics.failed.inc()
-            return [Problem(500, "our-fault", f"Unexpected {type(error).__name__} in scoring, which is our fault.")]
+            for turn in turns:
+                _fill(turn, unavailable("store-unavailable", str(error), 2))
+        except Exception as error:  # noqa: BLE001 (the edge)
+            if len(turns) > 1:
+                for turn in turns:
+                    self._commit([turn])
+                return
+            for turn in turns:
+                _fill(turn, _our_fault(error))
+        else:
+            for turn in turns:
+                self._say(turn, recorded)
+        for turn in turns:
+            self._count(turn)
+            _deliver(turn)
 
-    def _score(self, events: Sequence[Event]) -> list[Answer]:
-        pipeline, published = self.pipeline, self.published
-        if published is None:
+    def _record(self, waves: Sequence[_Wave], turns: Sequence[_Turn]) -> list[Recorded]:
+        if self.published is None:
             raise StoreError("No verdicts are published yet.")
-        answers: list[Answer] = [{}] * len(events)
-        waves = [(wave, pipeline.label(_batch([events[i] for i in wave]))) for wave in _waves(events)]
-        recorded = self._record(events, waves, pipeline)
-        for (wave, labelled), done in zip(waves, recorded, strict=True):
-            said = _say(labelled.labels, done, pipeline, published)
-            for i, answer in zip(wave, said, strict=True):
-                answers[i] = answer
-        counted = sum(isinstance(answer, dict) for answer in answers)
-        self._metrics.scored.inc(counted)
-        self._metrics.rejected.inc(len(events) - counted)
-        return answers
-
-    def _record(
-        self, events: Sequence[Event], waves: Sequence[tuple[Sequence[int], Labelled]], pipeline: Pipeline
-    ) -> list[Recorded]:
         now = time.time_ns() // 1000
+        baselines = turns[0].pipeline.baselines if turns else self.pipeline.baselines
         for left in reversed(range(_TRIES)):
             try:
                 with self._store.writing() as connection:
                     return [
-                        record(
-                            connection,
-                            labelled.labels,
-                            labelled.units,
-                            [events[i].supplied for i in wave],
-                            pipeline.baselines,
-                            now,
-                        )
-                        for wave, labelled in waves
+                        record(connection, wave.labelled.labels, wave.labelled.units, wave.supplied, baselines, now)
+                        for wave in waves
                     ]
             except StoreConflictError:
                 if not left:
                     raise
         raise AssertionError("unreachable")
+
+    def _say(self, turn: _Turn, recorded: Iterator[Recorded]) -> None:
+        published = self.published
+        assert published is not None  # once published, always
+        for wave in turn.waves:
+            said = say(wave.labelled.labels, next(recorded), turn.pipeline, published)
+            for place, answer in zip(wave.places, said, strict=True):
+                turn.answers[place] = answer
+
+    def _count(self, turn: _Turn) -> None:
+        problems = [answer for answer in turn.answers if isinstance(answer, Problem)]
+        failed = sum(problem.status >= 500 for problem in problems)
+        self._metrics.scored.inc(len(turn.answers) - len(problems))
+        self._metrics.failed.inc(failed)
+        self._metrics.rejected.inc(len(problems) - failed)
+
+
+def _wave(pipeline: Pipeline, events: Sequence[Event], places: Sequence[int]) -> _Wave:
+    own = [events[i] for i in places]
+    return _Wave(places, pipeline.label(_batch(own)), [event.supplied for event in own])
+
+
+def _our_fault(error: Exception) -> Problem:
+    return Problem(500, "our-fault", f"Unexpected {type(error).__name__} in scoring, which is our fault.")
+
+
+def _fill(turn: _Turn, problem: Problem) -> None:
+    """Answer what has no answer yet."""
+    turn.answers[:] = [problem if answer is None else answer for answer in turn.answers]
 
 
 def _waves(events: Sequence[Event]) -> Iterator[list[int]]:
@@ -184,60 +250,12 @@ def _batch(events: Sequence[Event]) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(columns, schema=EVENT_SCHEMA)
 
 
-def _say(labels: pa.Table, recorded: Recorded, pipeline: Pipeline, published: Published) -> list[Answer]:
-    """Answers to labelled and recorded events."""
-    known: dict[int, Account] = {one.number: one for one in recorded.accounts if one is not None}
-    standing = dict(zip(known, published.say(list(known.values())), strict=True))
-    ids = {"bundle_id": pipeline.bundle_id, "catalogue_id": pipeline.catalogue_id}
-    rows = zip(labels["event_id"].to_pylist(), _prompts(labels), recorded.fates, recorded.accounts, strict=True)
-    return [
-        {"event_id": event_id, "prompt": prompt, "account": standing[account.number], **ids}
-        if fate is not Fate.FOREIGN and account is not None
-        else Problem(
-            409, "event-id-of-another-account", "event_id was used for another account: give each event its own."
-        )
-        for event_id, prompt, fate, account in rows
-    ]
-
-
-def _foreign() -> Problem:
-    detail = "event_id was used for another account: give each event its own."
-    return Problem(409, "event-id-of-another-account", detail)
-
-
-def _prompts(labels: pa.Table) -> Iterator[dict[str, object]]:
-    """`prompt` of each answer."""
-    probabilities = np.stack([labels[f"p_{name}"].to_numpy() for name in CAPABILITIES], axis=1)
-    templates = labels.select(["template_id", "template_family", "technique", "similarity", "coverage"])
-    matched = labels["template_id"].is_valid().to_pylist()
-    rows = zip(labels["capability"].to_pylist(), probabilities, labels["p_extraction"].to_numpy(), matched, strict=True)
-    for i, (capability, chances, extraction, has_match) in enumerate(rows):
-        yield {
-            "capability": capability,
-            "probabilities": dict(zip(CAPABILITIES, chances, strict=True)),
-            "p_extraction": extraction,
-            "template": _template(templates.slice(i, 1).to_pylist()[0]) if has_match else None,
-        }
-
-
-def _template(row: dict[str, object]) -> dict[str, object]:
-    def short(value: object) -> object:
-        return np.float32(value) if isinstance(value, float) else None  # prints the digits that it holds
-
-    return {
-        "id": row["template_id"],
-        "family": row["template_family"],
-        "technique": row["technique"],
-        "similarity": short(row["similarity"]),
-        "coverage": short(row["coverage"]),
-    }
-
-
-def _deliver(jobs: Sequence[_Job], answers: Sequence[Answer]) -> None:
+def _deliver(turn: _Turn) -> None:
     """Hand answers to the event loops that wait for them."""
-    by_loop: dict[asyncio.AbstractEventLoop, list[tuple[_Job, Sequence[Answer]]]] = {}
+    by_loop: dict[asyncio.AbstractEventLoop, list[tuple[_Job, list[Answer]]]] = {}
+    answers = [answer for answer in turn.answers if answer is not None]
     start = 0
-    for job in jobs:
+    for job in turn.jobs:
         part = answers[start : start + len(job.events)]
         start += len(job.events)
         by_loop.setdefault(job.answer.get_loop(), []).append((job, part))
@@ -245,7 +263,7 @@ def _deliver(jobs: Sequence[_Job], answers: Sequence[Answer]) -> None:
         loop.call_soon_threadsafe(_settle, parts)
 
 
-def _settle(parts: Sequence[tuple[_Job, Sequence[Answer]]]) -> None:
+def _settle(parts: Sequence[tuple[_Job, list[Answer]]]) -> None:
     for job, answers in parts:
         if not job.answer.done():  # the caller may have gone
-            job.answer.set_result(list(answers))
+            job.answer.set_result(answers)

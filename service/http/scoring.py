@@ -9,10 +9,10 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from service.http.access import caller_of, document_of, json_answer, service_of
+from service.http.answers import Answer
 from service.http.models import BatchOut, ProblemOut, ScoreOut
 from service.http.parsing import Event, parse_batch, parse_event
 from service.http.problems import Problem
-from service.http.scorer import Answer
 from service.http.service import Service
 
 router = APIRouter()
