@@ -275,7 +275,7 @@ def _campaign_row(group: Group, use: pa.Table) -> dict[str, object]:
         "capabilities": [TARGETS[c] for c in np.argsort(-of_target, kind="stable") if of_target[c] >= least],
         "techniques": _most(use.filter(pc.field("by_technique")), "technique"),
         "template_families": group.families,
-        "scaffolds": _most(use.filter(pc.field("by_scaffold")), "scaffold"),
+        "scaffolds": _most(use.filter(pc.field("by_scaffold")), "scaffold")[:MOST_SCAFFOLDS],
         "first_seen": int(group.matches.us.min()),
         "last_seen": int(max(group.matches.us.max(), microseconds(whole["last_seen"]).max(initial=0))),
         "flagged_at": group.flagged_us,

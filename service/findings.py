@@ -46,7 +46,7 @@ from classifier.verdicts import (
     find_thresholds,
     flag_scale,
     flag_times,
-    judge,
+    verdicts_of,
 )
 from service.accounts import Judged, build_accounts, summarise_labels
 from service.database import database, parquet_source, query
@@ -213,7 +213,7 @@ def _account_rows(
     times = flag_times(*weighed.records(), int(offsets[-1]), thresholds.n_flagged, scale)
     for shard, flagged_at in zip(weighed.shards, np.split(times, offsets[:-1]), strict=True):
         replayed = shard.replay()
-        verdicts = review_linked(judge(replayed, thresholds, flagged_at), shard.links)
+        verdicts = review_linked(verdicts_of(replayed, thresholds, flagged_at), shard.links)
         decisions.update(verdicts.decision)
         judged = Judged(verdicts, replayed, campaigns, baselines, shard.particulars, agreed, shard.links)
         yield build_accounts(db, shard.rows, judged)

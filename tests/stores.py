@@ -1,61 +1,86 @@
-"""A real S3 server on this machine, moto's: shared by the tests of object stores."""
+"""Stores for tests: SQLite always, and a PostgreSQL that is really started where its programs are."""
 
 from __future__ import annotations
 
-import urllib.request
-from collections.abc import Iterator
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+from importlib.util import find_spec
+from pathlib import Path
+from tempfile import mkdtemp
 
-import pyarrow.fs
+import pytest
 
-BUCKET = "gateway-logs"
+from service.store.opening import Store, open_store
+from service.store.upgrade import upgrade
+
+_USER = "postgres"  # who runs the server where the tests run as root, which PostgreSQL refuses
 
 
-@dataclass(frozen=True)
-class Store:
-    """A bucket on a local server; `options` come after the question mark of its URIs."""
+def postgres_programs() -> Path:
+    """The folder of initdb and pg_ctl; skips where there is none."""
+    if find_spec("psycopg") is None:
+        pytest.skip("needs the postgres extra: pip install 'probewatch[postgres]'")
+    debian = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
+    on_path = shutil.which("initdb")
+    found = [*([Path(on_path)] if on_path is not None else []), *debian]
+    if not found:
+        pytest.skip("needs PostgreSQL (initdb is not there): apt install postgresql")
+    return found[-1].parent
 
-    port: int
-    files: pyarrow.fs.S3FileSystem
 
-    @property
-    def options(self) -> str:
-        return f"endpoint_override=127.0.0.1:{self.port}&scheme=http&region=us-east-1"
+class PostgresServer:
+    """A server of its own, in a new folder, on a Unix socket there."""
 
-    def put(self, key: str, content: bytes) -> str:
-        """Store an object; its URI."""
-        with self.files.open_output_stream(f"{BUCKET}/{key}") as target:
-            target.write(content)
-        return self.uri(key)
+    def __init__(self, programs: Path) -> None:
+        self._programs = programs
+        self.folder = Path(mkdtemp(prefix="probewatch-pg-"))
+        if os.geteuid() == 0:
+            shutil.chown(self.folder, _USER, _USER)
+        self._run("initdb", "-D", str(self.folder / "data"), "-U", _USER, "-A", "trust", "-E", "UTF8", "--no-sync")
+        self._n = 0
 
-    def uri(self, key: str, bucket: str = BUCKET) -> str:
-        return f"s3://{bucket}/{key}?{self.options}"
+    def start(self) -> None:
+        options = f"-c listen_addresses='' -c unix_socket_directories='{self.folder}' -c max_connections=50"
+        self._run(
+            "pg_ctl", "-D", str(self.folder / "data"), "-o", options, "-l", str(self.folder / "log"), "-w", "start"
+        )
 
-    def require_credentials(self) -> None:
-        """From now on the server checks who asks."""
-        self.answer_anybody("0")
+    def stop(self) -> None:
+        self._run("pg_ctl", "-D", str(self.folder / "data"), "-m", "immediate", "-w", "stop")
 
-    def answer_anybody(self, times: str) -> None:
-        """So many times, and then check who asks; it holds for all servers of this process."""
-        url, kind = f"http://127.0.0.1:{self.port}/moto-api/reset-auth", {"Content-Type": "text/plain"}
-        urllib.request.urlopen(urllib.request.Request(url, times.encode(), kind, method="POST")).close()
+    def new_database(self) -> str:
+        """URL of a new, empty database."""
+        self._n += 1
+        self._run("createdb", "-h", str(self.folder), "-U", _USER, f"test{self._n}")
+        return f"postgresql://{_USER}@/test{self._n}?host={self.folder}"
+
+    def _run(self, program: str, *arguments: str) -> None:
+        command: Sequence[str] = [str(self._programs / program), *arguments]
+        if os.geteuid() == 0:
+            command = ["runuser", "-u", _USER, "--", *command]
+        subprocess.run(command, check=True, capture_output=True, cwd=self.folder)
 
 
 @contextmanager
-def running_store(moto_server: Any) -> Iterator[Store]:
-    server = moto_server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
+def postgres_server() -> Iterator[PostgresServer]:
+    server = PostgresServer(postgres_programs())
     try:
-        port = server.get_host_and_port()[1]
-        files = pyarrow.fs.S3FileSystem(
-            endpoint_override=f"127.0.0.1:{port}", scheme="http", region="us-east-1", allow_bucket_creation=True,
-            access_key="any", secret_key="any",
-        )  # fmt: skip
-        store = Store(port, files)
-        store.answer_anybody("inf")
-        files.create_dir(BUCKET)
+        server.start()
+        yield server
+        server.stop()
+    finally:
+        shutil.rmtree(server.folder, ignore_errors=True)
+
+
+@contextmanager
+def new_store(url: str) -> Iterator[Store]:
+    """A store with up-to-date tables."""
+    store = open_store(url)
+    upgrade(store)
+    try:
         yield store
     finally:
-        server.stop()
+        store.close()

@@ -23,8 +23,8 @@ from tests.runs import records, write
 ROOT = Path(__file__).resolve().parents[1]
 COMMANDS = {
     (): [
-        *("--version", "label", "score", "report", "export", "demo", "calibrate"),
-        *("bundle", "templates", "simulate", "train", "evaluate", "bench"),
+        *("--version", "label", "score", "report", "export", "demo", "calibrate", "bench"),
+        *("serve", "store", "keys", "bundle", "templates", "simulate", "train", "evaluate"),
     ],
     ("label",): [
         "PATH",
@@ -62,6 +62,14 @@ COMMANDS = {
     ("bench",): ["label", "match"],
     ("bench", "label"): ["--prompts", "--largest", "--folder", "--json", "--quiet"],
     ("bench", "match"): ["--signatures", "--json", "--quiet"],
+    ("serve",): ["--host", "--port", "--store", "--workers", "--population", "--bundle", "--catalogue"],
+    ("store",): ["upgrade", "rebuild"],
+    ("store", "upgrade"): ["--store"],
+    ("store", "rebuild"): ["--store", "--bundle"],
+    ("keys",): ["add", "list", "revoke"],
+    ("keys", "add"): ["--role", "--name", "--days", "--store"],
+    ("keys", "list"): ["--store", "--json"],
+    ("keys", "revoke"): ["ID", "--store"],
     ("bundle",): ["show", "verify"],
     ("bundle", "show"): ["DIR", "--json"],
     ("bundle", "verify"): ["DIR", "--json"],

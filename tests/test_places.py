@@ -18,9 +18,9 @@ from service.inputs import InputFile, expand_inputs
 from service.places import Place, RemotePath, StoreError, place_of
 from service.records import Part, read_parts
 from tests.command import Ran
+from tests.object_stores import Store, running_store
 from tests.reading import GOOD, parts_of
 from tests.runs import counts_of, records
-from tests.stores import Store, running_store
 
 moto_server = pytest.importorskip("moto.server", reason="moto is not installed: pip install 'probewatch[dev]'")
 LINES = b"".join(json.dumps({**GOOD, "prompt": f"p{number}"}).encode() + b"\n" for number in range(2_000))

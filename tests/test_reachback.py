@@ -215,7 +215,8 @@ def test_only_what_nothing_stronger_judges_is_reviewed_for_its_links() -> None:
     nothing = np.zeros(5, bool)
     capabilities: list[tuple[str, ...]] = [(), (), ("other",), ("other",), ()]
     thresholds = Thresholds(9, 1, 1.0, 1.0, 5)
-    verdicts = Verdicts(pa.array(names), given, bases, capabilities, nothing, nothing.astype("M8[us]"), thresholds)
+    times = nothing.astype("M8[us]")
+    verdicts = Verdicts(given, bases, capabilities, nothing, pa.array(names), times, thresholds)
     linked = {name: [Link(name, "f", 4, 0, AT), Link(name, "g", 3, 0, replace(AT, target=None))] for name in names[:4]}
     found = review_linked(verdicts, linked)
     assert found.decision == [Decision.REVIEW, Decision.REVIEW, Decision.FLAG, Decision.REVIEW, Decision.CLEAR]
