@@ -40,6 +40,10 @@ ORDER BY a.account_no
 _NUMBERS = "SELECT a.account_id FROM {keys} JOIN accounts a ON a.account_id = CAST(k.value ->> 0 AS TEXT)"
 _IDS = "SELECT a.account_id FROM {keys} JOIN accounts a ON a.account_no = CAST(k.value ->> 0 AS BIGINT)"
 _ALL_UNITS = "SELECT u.* FROM {keys} JOIN units u ON u.account_no = CAST(k.value ->> 0 AS BIGINT)"
+_LOCK = (
+    "SELECT a.account_no FROM {keys} JOIN accounts a ON a.account_id = CAST(k.value ->> 0 AS TEXT) "
+    "ORDER BY a.account_no FOR UPDATE OF a"
+)
 _UNITS = """
 SELECT u.* FROM {keys}
 JOIN units u ON u.account_no = CAST(k.value ->> 0 AS BIGINT) AND u.channel = CAST(k.value ->> 1 AS SMALLINT)
@@ -150,9 +154,10 @@ def record(
 
 def read_accounts(connection: Connection, names: Iterable[str]) -> dict[str, Account]:
     """Accounts by id, those that are known; in PostgreSQL their rows are locked until the transaction ends."""
-    lock = " FOR UPDATE OF a" if connection.dialect.name == "postgresql" else ""
-    found = {}
-    for row in lookup(connection, _ACCOUNTS + lock, [(name,) for name in dict.fromkeys(names)]):
+    keys, found = [(name,) for name in dict.fromkeys(names)], {}
+    if connection.dialect.name == "postgresql":  # first, on its own: a join would show states as of before the wait
+        lookup(connection, _LOCK, keys)
+    for row in lookup(connection, _ACCOUNTS, keys):
         totals = dict(row._mapping)
         state, last_event = totals.pop("state"), totals.pop("last_event")
         states = np.frombuffer(state, STATE) if state is not None else empty_states(1)
