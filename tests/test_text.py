@@ -8,8 +8,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from classifier.text import ANCHOR_BYTES, keyed_hash, normalise_text, original_span, scaffold_anchors, scored_text
+from classifier.confusables import read_look_alikes
+from classifier.text import (
+    _INVISIBLE,
+    ANCHOR_BYTES,
+    keyed_hash,
+    normalise_text,
+    original_span,
+    scaffold_anchors,
+    scored_text,
+)
 
+TRAPS = "aAjJsSéÉßſıİσΣςеЕकﬀ—’< \t\n\x1c\u030c\u0301\u0338\u0345\u093c\u094d\uac00\u11a8\u0085\u2028\u3000\u200b"
 texts = st.text(max_size=80)
 ascii_texts = st.text(st.characters(max_codepoint=127), max_size=80)
 
@@ -42,6 +52,25 @@ def test_normalising_twice_changes_nothing(text: str) -> None:
 def test_the_short_way_for_ascii_gives_what_the_long_way_gives(text: str) -> None:
     long_way = " ".join(unicodedata.normalize("NFKC", text).lower().split())
     assert normalise_text(text) == long_way
+
+
+@given(st.text(st.sampled_from(TRAPS)))
+def test_the_short_way_gives_what_the_long_way_gives(text: str) -> None:
+    assert normalise_text(text) == _the_long_way(text)
+
+
+def test_the_short_way_is_right_of_every_character_beside_a_letter() -> None:
+    beyond = [chr(code) for code in range(128, 0x30000) if not 0xD800 <= code < 0xE000]
+    texts = [f"J{char}j {char}" for char in beyond]
+    assert [text for text in texts if normalise_text(text) != _the_long_way(text)] == []
+
+
+def _the_long_way(text: str) -> str:
+    """Normal form by definition."""
+    visible = "".join(char for char in text if not _INVISIBLE.match(char))
+    composed = read_look_alikes(unicodedata.normalize("NFKC", visible))
+    lowered = unicodedata.normalize("NFKC", composed.lower())
+    return " ".join("".join(char for char in lowered if not _INVISIBLE.match(char)).split())
 
 
 @given(ascii_texts, st.data())
