@@ -10,10 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from types import MappingProxyType
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from classifier.encoder import Encoded, StaticEncoder
@@ -21,7 +23,7 @@ from classifier.heads import Calibration, Heads, calibrated_probabilities
 from classifier.lexicon import Lexicon
 from classifier.reveal import Revealed, reveal_all
 from classifier.templates import Matches, TemplateIndex
-from classifier.text import keyed_hash, normalise_text, original_span, scaffold_anchors, scored_text
+from classifier.text import keyed_hashes, normalise_text, original_span, scaffold_anchors, scored_text
 from classifier.transformer import Transformer
 from classifier.types import CAPABILITIES, LABEL_SCHEMA, LEVELS, TARGETS, UNIT_SCHEMA, Channel, Tier
 
@@ -188,12 +190,18 @@ class Labeler:
         reading = self.read([revealed.text for revealed in sent_texts])
         matches = self.templates.match(reading.encoded)
         judgement = self._judge(reading, matches)
-        keys = np.array([keyed_hash(text.encode(), self._hash_key) for text in reading.normalised], np.uint64)
-        scaffolds = [[keyed_hash(a, self._hash_key) for a in scaffold_anchors(text)] for text in reading.normalised]
+        keys = keyed_hashes(map(str.encode, reading.normalised), self._hash_key)
+        scaffolds = self._scaffolds(reading.normalised)
         spans = _sent_spans(sent_texts, judgement.spans, matches.index >= 0)
         labels = self._labels(events, reading, matches, judgement, spans, keys, scaffolds)
-        primary = np.array([hashes[0] for hashes in scaffolds], np.uint64)
+        primary = pc.list_element(scaffolds, 0).to_numpy()
         return labels, self._units(events, matches, judgement, keys, primary)
+
+    def _scaffolds(self, normalised: Sequence[str]) -> pa.ListArray:
+        """Hashes of the anchors of each text, its head's first."""
+        anchors = [scaffold_anchors(text) for text in normalised]
+        offsets = np.cumsum([0, *map(len, anchors)], dtype=np.int32)
+        return pa.ListArray.from_arrays(offsets, keyed_hashes(chain.from_iterable(anchors), self._hash_key))
 
     def _judge(self, reading: Reading, matches: Matches) -> Judgement:
         """Put classifier and matches together: what a benign signature covers is excused, and what a match leaves open
@@ -246,7 +254,7 @@ class Labeler:
         judgement: Judgement,
         spans: Ints,
         keys: NDArray[np.uint64],
-        scaffolds: list[list[int]],
+        scaffolds: pa.ListArray,
     ) -> pa.RecordBatch:
         none = matches.index < 0
         benign = pa.array(np.where(matches.benign < 0, len(self._ids) - 1, matches.benign))
@@ -267,7 +275,7 @@ class Labeler:
             "match_end": pa.array(spans[:, 1], pa.int32(), mask=none),
             "benign_app": self._families.take(benign),
             "unit": pa.array(keys),
-            "scaffolds": pa.array(scaffolds, pa.list_(pa.uint64())),
+            "scaffolds": scaffolds,
         }
         return pa.RecordBatch.from_arrays([columns[name] for name in LABEL_SCHEMA.names], schema=LABEL_SCHEMA)
 
