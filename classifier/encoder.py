@@ -94,7 +94,7 @@ class Tokenizer:
 
 def l2_normalise(rows: NDArray[np.float32]) -> NDArray[np.float32]:
     """Rows scaled to length one; a zero row stays zero."""
-    norms = np.linalg.norm(rows, axis=-1, keepdims=True)
+    norms = np.sqrt(np.einsum("...d,...d->...", rows, rows))[..., None]
     return np.asarray(rows / np.where(norms > 0, norms, 1), np.float32)
 
 
@@ -141,20 +141,18 @@ class StaticEncoder:
         """Encode normalised texts (see `text.normalise_text`)."""
         tokens = self.tokenizer.encode(texts)
         starts, owners = window_offsets(tokens)
-        bounds = [(starts[:-1], starts[1:]), *view_bounds(tokens)[2:]]
-        sums = self._sums(tokens.ids, bounds)
-        windows, edges = sums[: owners[-1]], sums[owners[-1] :].reshape(2, len(tokens), self.dimensions)
-        whole = windows if len(windows) == len(tokens) else np.add.reduceat(windows, owners[:-1], axis=0)
-        views = np.stack([whole, windows[owners[:-1]], *edges], axis=1)
-        return Encoded(tokens, l2_normalise(views), l2_normalise(windows), owners)
+        views = [np.stack(sides, axis=1).ravel() for sides in zip(*view_bounds(tokens), strict=True)]
+        sums = self._sums(tokens.ids, *map(np.append, views, (starts[:-1], starts[1:])))
+        rows = l2_normalise(sums)
+        split = len(tokens) * len(VIEWS)
+        return Encoded(tokens, rows[:split].reshape(-1, len(VIEWS), self.dimensions), rows[split:], owners)
 
-    def _sums(
-        self, ids: NDArray[np.int32], bounds: Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]]
-    ) -> NDArray[np.float32]:
-        """Sum of the rows of `ids[start:end]` for every bound (start, end), end to end. Bounds overlap; tokens are cut
-        where any of them begins or ends, so that each row is fetched once and pieces add up."""
-        first, last = (np.concatenate(side) for side in zip(*bounds, strict=True))
-        cuts = np.unique(np.concatenate([first, last]))
+    def _sums(self, ids: NDArray[np.int32], first: NDArray[np.int64], last: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Sum of the rows of `ids[first[i]:last[i]]` for each i. These overlap; tokens are cut where any of them begins
+        or ends, so that each row is fetched once and pieces add up."""
+        is_cut = np.zeros(len(ids) + 1, np.bool_)
+        is_cut[first] = is_cut[last] = True
+        cuts = np.flatnonzero(is_cut)
         pieces = _range_sums(ids, cuts[:-1], cuts[1:], self._table)
         begin, end = np.searchsorted(cuts, first), np.searchsorted(cuts, last)
         return _range_sums(np.arange(len(pieces), dtype=np.int32), begin, end, pieces)
