@@ -81,8 +81,8 @@ class Tokenizer:
         """The text of tokens; a character that is cut at either end is left out."""
         return bytes(self._backend.decode(ids)).decode("utf-8", "ignore")
 
-    def encode(self, texts: Sequence[str]) -> TokenBatch:
-        """Ids of each text. One text takes a shorter way that skips the columnar wrapper."""
+    def encode(self, texts: Sequence[str] | Sequence[bytes]) -> TokenBatch:
+        """Ids of each text, as it is or in UTF-8. One text takes a shorter way that skips the columnar wrapper."""
         if len(texts) == 1:
             ids = np.asarray(self._backend.encode(texts[0]), np.int32)
             return TokenBatch(ids, np.array([0, len(ids)], np.int64))
@@ -137,8 +137,8 @@ class StaticEncoder:
     def dimensions(self) -> int:
         return int(self._table.shape[1])
 
-    def encode(self, texts: Sequence[str]) -> Encoded:
-        """Encode normalised texts (see `text.normalise_text`)."""
+    def encode(self, texts: Sequence[str] | Sequence[bytes]) -> Encoded:
+        """Encode normalised texts (see `text.normalise_text`), as they are or in UTF-8."""
         tokens = self.tokenizer.encode(texts)
         starts, owners = window_offsets(tokens)
         views = [np.stack(sides, axis=1).ravel() for sides in zip(*view_bounds(tokens), strict=True)]

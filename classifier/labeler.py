@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from types import MappingProxyType
 
 import numpy as np
@@ -23,7 +22,7 @@ from classifier.heads import Calibration, Heads, calibrated_probabilities
 from classifier.lexicon import Lexicon
 from classifier.reveal import Revealed, reveal_all
 from classifier.templates import Matches, TemplateIndex
-from classifier.text import keyed_hashes, normalise_text, original_span, scaffold_anchors, scored_text
+from classifier.text import head_anchor, keyed_hashes, normal_form, original_span, scored_text, tail_anchor
 from classifier.transformer import Transformer
 from classifier.types import CAPABILITIES, LABEL_SCHEMA, LEVELS, TARGETS, UNIT_SCHEMA, Channel, Tier
 
@@ -59,11 +58,11 @@ class Labelled:
 
 @dataclass(frozen=True)
 class Reading:
-    """Texts as the models see them: what n scored texts mean, their normal forms, encodings, and probabilities [n, 4]
-    (see `heads`)."""
+    """Texts as the models see them: what n scored texts mean, their normal forms in UTF-8, encodings, and probabilities
+    [n, 4] (see `heads`)."""
 
     texts: Sequence[str]
-    normalised: Sequence[str]
+    normal: Sequence[bytes]
     encoded: Encoded
     probabilities: Floats
 
@@ -176,13 +175,13 @@ class Labeler:
 
     def read(self, texts: Sequence[str]) -> Reading:
         """Encode and classify scored texts."""
-        normalised = [normalise_text(text) for text in texts]
-        encoded = self.encoder.encode(normalised)
+        normal = [normal_form(text) for text in texts]
+        encoded = self.encoder.encode(normal)
         logits = self.heads.logits(head_features(encoded, self.lexicon.scores(encoded.tokens)))
         probabilities = calibrated_probabilities(logits, self._calibration)
         if self.cascade is not None:
-            probabilities = _second_opinion(probabilities, normalised, self.cascade)
-        return Reading(texts, normalised, encoded, probabilities)
+            probabilities = _second_opinion(probabilities, normal, self.cascade)
+        return Reading(texts, normal, encoded, probabilities)
 
     def _label_block(self, events: pa.RecordBatch) -> tuple[pa.RecordBatch, list[pa.RecordBatch]]:
         sent = zip(events.column("system").to_pylist(), events.column("prompt").to_pylist(), strict=True)
@@ -190,18 +189,20 @@ class Labeler:
         reading = self.read([revealed.text for revealed in sent_texts])
         matches = self.templates.match(reading.encoded)
         judgement = self._judge(reading, matches)
-        keys = keyed_hashes(map(str.encode, reading.normalised), self._hash_key)
-        scaffolds = self._scaffolds(reading.normalised)
+        keys = keyed_hashes(reading.normal, self._hash_key)
+        scaffolds = self._scaffolds(reading.normal)
         spans = _sent_spans(sent_texts, judgement.spans, matches.index >= 0)
         labels = self._labels(events, reading, matches, judgement, spans, keys, scaffolds)
         primary = pc.list_element(scaffolds, 0).to_numpy()
         return labels, self._units(events, matches, judgement, keys, primary)
 
-    def _scaffolds(self, normalised: Sequence[str]) -> pa.ListArray:
-        """Hashes of the anchors of each text, its head's first."""
-        anchors = [scaffold_anchors(text) for text in normalised]
-        offsets = np.cumsum([0, *map(len, anchors)], dtype=np.int32)
-        return pa.ListArray.from_arrays(offsets, keyed_hashes(chain.from_iterable(anchors), self._hash_key))
+    def _scaffolds(self, normal: Sequence[bytes]) -> pa.ListArray:
+        """Hashes of the anchors of each text, its head's first; one where both are the same."""
+        sides = [keyed_hashes(map(anchor, normal), self._hash_key) for anchor in (head_anchor, tail_anchor)]
+        hashes = np.stack(sides, axis=1)
+        listed = np.ones_like(hashes, np.bool_)
+        listed[:, 1] = sides[0] != sides[1]
+        return pa.ListArray.from_arrays(np.append(0, listed.sum(axis=1).cumsum()).astype(np.int32), hashes[listed])
 
     def _judge(self, reading: Reading, matches: Matches) -> Judgement:
         """Put classifier and matches together: what a benign signature covers is excused, and what a match leaves open
@@ -323,11 +324,11 @@ class Labeler:
         return [_unit_rows(events, signature), _unit_rows(events, intent).filter(counted)]
 
 
-def _second_opinion(probabilities: Floats, normalised: Sequence[str], cascade: Cascade) -> Floats:
+def _second_opinion(probabilities: Floats, normal: Sequence[bytes], cascade: Cascade) -> Floats:
     """Probabilities, those of undecided rows with what the transformer says of them."""
     rows = np.flatnonzero(undecided(probabilities, cascade.margin))
     told = probabilities.copy()
-    logits = cascade.transformer.logits([normalised[row] for row in rows.tolist()])
+    logits = cascade.transformer.logits([normal[row].decode() for row in rows.tolist()])
     told[rows] = calibrated_probabilities(logits, cascade.calibration)
     return cascaded(probabilities, told, cascade.margin)
 

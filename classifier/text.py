@@ -37,6 +37,7 @@ _ASCII_SPACE = np.array([chr(code).isspace() for code in range(128)])
 _ASCII = bytes(range(128))
 _FOLDED = bytes(0x20 if code < 128 and _ASCII_SPACE[code] else code for code in range(256)).lower()
 _DIGITS = b"0123456789"
+_REACH = 2 * ANCHOR_BYTES  # how much of a text an anchor is taken from
 
 
 def scored_text(system: str | None, prompt: str) -> str:
@@ -47,14 +48,19 @@ def scored_text(system: str | None, prompt: str) -> str:
 def normalise_text(text: str) -> str:
     """NFKC, no invisible characters, look-alikes read, lower case, runs of whitespace as one space. Lone surrogates
     become U+FFFD. Idempotent."""
+    return normal_form(text).decode()
+
+
+def normal_form(text: str) -> bytes:
+    """`normalise_text` in UTF-8, which is what is hashed and cut into tokens."""
     if _is_settled(text):  # nearly always, and a look at the bytes costs a third of the rest
         folded = text.encode().translate(_FOLDED)
         while b"  " in folded:
             folded = folded.replace(b"  ", b" ")
-        return folded.strip(b" ").decode()
+        return folded.strip(b" ")
     composed = read_look_alikes(unicodedata.normalize("NFKC", _visible(text)))
     lowered = unicodedata.normalize("NFKC", composed.lower())
-    return " ".join(_visible(lowered).split())
+    return " ".join(_visible(lowered).split()).encode()
 
 
 def _is_settled(text: str) -> bool:
@@ -118,9 +124,18 @@ def keyed_hashes(items: Iterable[bytes], key: bytes) -> NDArray[np.uint64]:
     return np.frombuffer(b"".join(map(digest, items)), "<u8").astype(np.uint64)
 
 
-def scaffold_anchors(normalised: str) -> list[bytes]:
-    """Head and tail of a normalised text, in UTF-8 without its digits: the two places where a template that wraps a
-    payload is constant. One anchor if they are the same."""
-    head = normalised[: 2 * ANCHOR_BYTES].encode("utf-8", "surrogatepass").translate(None, _DIGITS)[:ANCHOR_BYTES]
-    tail = normalised[-2 * ANCHOR_BYTES :].encode("utf-8", "surrogatepass").translate(None, _DIGITS)[-ANCHOR_BYTES:]
-    return [head] if head == tail else [head, tail]
+def head_anchor(normal: bytes) -> bytes:
+    """Beginning of a normal form without its digits. Head and tail are the two places where a template that wraps a
+    payload is constant."""
+    found = normal[:_REACH].translate(None, _DIGITS)[:ANCHOR_BYTES]
+    if len(found) < ANCHOR_BYTES and not normal.isascii():  # the reach is counted in characters
+        found = normal.decode()[:_REACH].encode().translate(None, _DIGITS)[:ANCHOR_BYTES]
+    return found
+
+
+def tail_anchor(normal: bytes) -> bytes:
+    """End of a normal form without its digits."""
+    found = normal[-_REACH:].translate(None, _DIGITS)[-ANCHOR_BYTES:]
+    if len(found) < ANCHOR_BYTES and not normal.isascii():
+        found = normal.decode()[-_REACH:].encode().translate(None, _DIGITS)[-ANCHOR_BYTES:]
+    return found

@@ -12,11 +12,13 @@ from classifier.confusables import read_look_alikes
 from classifier.text import (
     _INVISIBLE,
     ANCHOR_BYTES,
+    head_anchor,
     keyed_hashes,
+    normal_form,
     normalise_text,
     original_span,
-    scaffold_anchors,
     scored_text,
+    tail_anchor,
 )
 
 TRAPS = "aAjJsSéÉßſıİσΣςеЕकﬀ—’< \t\n\x1c\u030c\u0301\u0338\u0345\u093c\u094d\uac00\u11a8\u0085\u2028\u3000\u200b"
@@ -118,9 +120,19 @@ def test_anchors_leave_numbers_out_and_keep_head_and_tail() -> None:
         "and never promise a refund. {}"
     )
     payload = "where is my parcel? " * 20
-    one, two = (
-        scaffold_anchors(template.format(number, payload + tail)) for number, tail in ((17, "it is late"), (4, "help"))
-    )
-    assert one[0] == two[0] == template.replace("{}", "")[:ANCHOR_BYTES].encode()
-    assert one[1] != two[1]
-    assert scaffold_anchors("short 12") == [b"short "]
+    normal = [
+        normal_form(template.format(number, payload + tail)) for number, tail in ((17, "it is late"), (4, "help"))
+    ]
+    one, two = map(head_anchor, normal)
+    assert one == two == template.replace("{}", "")[:ANCHOR_BYTES].encode()
+    one, two = map(tail_anchor, normal)
+    assert one != two
+    assert head_anchor(b"short 12") == tail_anchor(b"short 12") == b"short "
+
+
+@given(st.text(st.sampled_from("abc 0123456789éक😀"), max_size=500))
+def test_anchors_reach_as_many_characters_whatever_their_bytes(text: str) -> None:
+    normal, reach = normalise_text(text), 2 * ANCHOR_BYTES
+    head, tail = ("".join(c for c in part if c not in "0123456789") for part in (normal[:reach], normal[-reach:]))
+    assert head_anchor(normal.encode()) == head.encode()[:ANCHOR_BYTES]
+    assert tail_anchor(normal.encode()) == tail.encode()[-ANCHOR_BYTES:]
