@@ -2,8 +2,7 @@
 
     events -> reveal -> text -> encoder -> [templates, lexicon + heads, transformer] -> **labeler** -> labels, units
 
-One prompt is a batch of one. Work goes through in blocks that fit the processor's cache; nothing depends on how events
-are batched.
+One prompt is a batch of one. Work goes through in blocks; nothing depends on how events are batched.
 """
 
 from __future__ import annotations
@@ -26,7 +25,9 @@ from classifier.text import head_anchor, keyed_hashes, normal_form, original_spa
 from classifier.transformer import Transformer
 from classifier.types import CAPABILITIES, LABEL_SCHEMA, LEVELS, TARGETS, UNIT_SCHEMA, Channel, Tier
 
-BLOCK = 1024
+BLOCK = 4096
+"""Events that go through together: so many that a stage has its tables in the processor's cache for most of its time,
+so few that what it makes of them is not out of it when the next stage reads that."""
 EXTRACTION = len(CAPABILITIES)
 """Column of the heads' output that holds the extraction probability."""
 LEAST_LETTERS = 20
