@@ -88,6 +88,11 @@ class Pipeline:
         return self.catalogue.id if self.catalogue is not None else EMPTY_CATALOGUE
 
     @property
+    def tokenizer(self) -> str:
+        """Library that cuts texts into tokens: one of two of very different speed (see `encoder.Tokenizer`)."""
+        return self.labeler.encoder.tokenizer.run_by
+
+    @property
     def encoder_digest(self) -> str:
         """Names the encoder: vectors of two encoders cannot be compared."""
         return _encoder_digest(self._bundle)
