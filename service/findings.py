@@ -137,7 +137,7 @@ def conclude(
     records = {digest: sum(part.n_read for part in parts) for digest, parts in facts.items()}
     folder.write_json(
         "run.json",
-        _document(folder, summary, found, records, population, workers)
+        _document(folder, pipeline, summary, found, records, population, workers)
         | promised(held, found.n_flagged, found.population)
         | _excepted(exceptions, found),
     )
@@ -257,6 +257,7 @@ def _discovered(db: duckdb.DuckDBPyConnection) -> pa.Table:
 
 def _document(
     folder: RunFolder,
+    pipeline: Pipeline,
     summary: RunSummary,
     found: _Found,
     records: Mapping[str, int],
@@ -283,6 +284,7 @@ def _document(
             "account_field": folder.settings.account_field,
             "rows_per_part": folder.settings.rows_per_part,
             "workers": workers,
+            "tokenizer": pipeline.tokenizer,
         },
         "inputs": [
             {

@@ -122,6 +122,7 @@ def test_run_json_says_what_was_done(sample: Path, pipeline: Pipeline) -> None:
     assert (document["bundle_id"], document["catalogue_id"]) == (pipeline.bundle_id, pipeline.catalogue_id)
     assert {name: n for name, n in document["decisions"].items() if n} == dict(decisions)
     assert (document["population"], document["population_is"]) == (len(truth["accounts"]), "the accounts of this run")
+    assert document["settings"]["tokenizer"] == "gigatoken"
     epsilon = max((s.epsilon for s in pipeline.certification), default=1.0)
     assert document["fdr_bound"] == min(1.0, 0.01 + epsilon * document["population"] / decisions["flag"])
     assert document["fdr_strata"] == [
@@ -297,7 +298,7 @@ def test_copies_of_a_file_are_read_once(pipeline: Pipeline, tmp_path: Path) -> N
 class Fixed:
     """A pipeline that takes no time: every prompt is harmless and an observation of its own."""
 
-    bundle_id, catalogue_id, certification, n_families = "0" * 16, "none", (), 1
+    bundle_id, catalogue_id, certification, n_families, tokenizer = "0" * 16, "none", (), 1, "none"
     approvals: ClassVar[dict[str, Approval]] = {}
 
     def __init__(self, pipeline: Pipeline) -> None:
