@@ -34,7 +34,10 @@ class _RefusedError(Exception):
 
 
 class OtlpReceiver:
-    """An ASGI application for `POST /v1/traces`. `account`: an attribute's name; `key`: the usual ones, since spans hold no keys."""
+    """An ASGI application for `POST /v1/traces`.
+
+    `account`: an attribute's name; `key` takes `user.id` or `enduser.id`, since spans hold no keys.
+    """
 
     def __init__(self, settings: HookSettings) -> None:
         if settings.enforce:

@@ -3,13 +3,14 @@
     hook -> offer -> **queue** -> thread -> Client.score_batch
 
 Nothing is dropped unsaid: observed = scored + refused + dropped + waiting, at any time, and a line of log gives the
-counts whenever events were dropped or refused. What the service cannot take now waits; only what does not fit is dropped.
+counts whenever events were lost. What the service cannot take now waits; only what does not fit is dropped.
 """
 
 from __future__ import annotations
 
 import atexit
 import logging
+import random
 import threading
 import time
 from collections import Counter, deque
@@ -17,8 +18,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from probewatch_client.client import Client
-from probewatch_client.core import Retry
-from probewatch_client.errors import BusyError, NoAnswerError, NotAllowedError, ProbewatchError, ServerFaultError
+from probewatch_client.core import Retry, pause_after
+from probewatch_client.errors import ConflictError, ProbewatchError, RefusedError, ServerFaultError
 from probewatch_client.events import MOST_EVENTS, Encoded
 from probewatch_client.results import Failure, Outcome
 from probewatch_client.settings import HookSettings
@@ -26,10 +27,11 @@ from probewatch_client.settings import HookSettings
 log = logging.getLogger("probewatch_client")
 
 _GATHER = 0.05  # seconds in which events gather into a batch
-_PAUSE = 1.0  # seconds before what the service could not take is sent again
-_SAY_EVERY = 10.0
-_LATER = (BusyError, NoAnswerError, NotAllowedError, ServerFaultError)
+_SAY_EVERY = 10.0  # seconds
 _TIMEOUT = 10.0
+_ONCE = Retry(tries=1)  # what fails stays here, where its number is bounded
+_PAUSES = Retry(first=0.5, most=10)
+_FINAL = (RefusedError, ConflictError, ServerFaultError)
 
 
 @dataclass(frozen=True)
@@ -58,10 +60,10 @@ class Sender:
         self._bytes = self._busy = 0  # bytes that wait or are being sent; events being sent
         self._counts: Counter[str] = Counter()
         self._skipped: Counter[str] = Counter()
-        self._said, self._said_at = 0, -_SAY_EVERY
+        self._said, self._said_at, self._waits_said_at = 0, -_SAY_EVERY, -_SAY_EVERY
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
-        self._closing = False
+        self._closing = self._closed = False
 
     def offer(self, events: Sequence[Encoded], or_drop: bool = True) -> bool:
         """Take events to be sent, all or none: whether there was room. What is not taken was dropped if `or_drop`."""
@@ -112,6 +114,7 @@ class Sender:
             self._changed.notify_all()
         self.flush(seconds)
         with self._changed:
+            self._closed = True
             self._counts["dropped"] += len(self._queue)
             self._queue.clear()
             self._changed.notify_all()
@@ -124,14 +127,13 @@ class Sender:
             atexit.register(self.close)
 
     def _run(self) -> None:
-        # One try a batch: what fails stays here, where its number is bounded.
-        with Client(self._settings.url, self._settings.key, timeout=_TIMEOUT, retry=Retry(tries=1)) as client:
+        failed = 0
+        with Client(self._settings.url, self._settings.key, timeout=_TIMEOUT, retry=_ONCE) as client:
             while events := self._take():
-                outcomes = self._send(client, events)
-                later = self._settle(events, outcomes)
-                if later is not None:
-                    log.warning("events wait, since the service does not take them: %s", later)
-                    self._rest()
+                reason = self._settle(events, self._send(client, events))
+                failed = failed + 1 if reason is not None else 0
+                if reason is not None:
+                    self._rest(pause_after(_PAUSES, failed, reason, random.random()), reason)
 
     def _take(self) -> list[Encoded]:
         """The next batch; nothing once all is sent and it is time to end."""
@@ -147,6 +149,9 @@ class Sender:
             return client.score_batch(events)
         except ProbewatchError as error:
             return [Failure(event.event_id, error) for event in events]
+        except Exception as error:  # noqa: BLE001 (the edge: this thread must live, and its events be accounted for)
+            unexpected = ProbewatchError(f"unexpected {type(error).__name__}")
+            return [Failure(event.event_id, unexpected) for event in events]
 
     def _settle(self, events: Sequence[Encoded], outcomes: Sequence[Outcome]) -> ProbewatchError | None:
         """Count what is done and put back what is not: why it is not."""
@@ -154,22 +159,28 @@ class Sender:
         reason: ProbewatchError | None = None
         with self._changed:
             for event, outcome in zip(events, outcomes, strict=True):
-                if isinstance(outcome, Failure) and isinstance(outcome.error, _LATER):
+                if isinstance(outcome, Failure) and not isinstance(outcome.error, _FINAL):
                     later.append(event)
                     reason = outcome.error
-                else:
-                    self._counts["refused" if isinstance(outcome, Failure) else "scored"] += 1
-                    self._bytes -= len(event.body)
+                    continue
+                self._counts["refused" if isinstance(outcome, Failure) else "scored"] += 1
+                self._bytes -= len(event.body)
+            if self._closed:
+                self._counts["dropped"] += len(later)
+                later.clear()
             self._queue.extendleft(reversed(later))
             self._busy = 0
             self._changed.notify_all()
         self._say()
         return reason
 
-    def _rest(self) -> None:
+    def _rest(self, seconds: float, reason: ProbewatchError) -> None:
+        moment = time.monotonic()
+        if moment - self._waits_said_at >= _SAY_EVERY:
+            self._waits_said_at = moment
+            log.warning("events wait, since the service does not take them: %s", reason)
         with self._changed:
-            until = time.monotonic() + _PAUSE
-            self._changed.wait_for(lambda: time.monotonic() >= until, _PAUSE)
+            self._changed.wait_for(lambda: self._closed, min(seconds, 1.0) if self._closing else seconds)
 
     def _say(self, now: bool = False) -> None:
         """Log the counts if events were lost since, at most every 10 seconds."""

@@ -41,7 +41,7 @@ class Span:
         """Whether a model was asked for text, as opposed to embeddings, tools, and whatever is no GenAI."""
         operation = self.attributes.get("gen_ai.operation.name", self.attributes.get("llm.request.type"))
         if operation is not None:
-            return operation in _CHAT
+            return str(operation) in _CHAT
         return any(name.startswith("gen_ai.") for name in self.attributes)
 
 

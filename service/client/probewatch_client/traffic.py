@@ -19,7 +19,6 @@ PATHS = ("/chat/completions", "/completions", "/responses", "/messages")
 UNREADABLE = "the body is not a request to a model"
 NOBODY = "nothing says whose request it is"
 _KEY_HEADERS = ("x-api-key", "api-key")
-_SYSTEM = frozenset({"system", "developer"})
 
 
 def event_of_request(headers: Mapping[str, str], body: bytes, account: str) -> Event | str:
@@ -81,7 +80,7 @@ def _turns(asked: object) -> list[dict[str, str]]:
     user: list[dict[str, str]] = []
     for message in asked if isinstance(asked, list) else ():
         role = message.get("role") if isinstance(message, dict) else None
-        if role in _SYSTEM:
+        if role in ("system", "developer"):
             system += _turn("system", message.get("content"))
         elif role == "user":
             found = _turn("user", message.get("content"))

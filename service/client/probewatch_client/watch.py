@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from probewatch_client.client import AsyncClient
 from probewatch_client.core import Retry
-from probewatch_client.errors import BadInputError, ConflictError, ProbewatchError, RefusedError
+from probewatch_client.errors import BadInputError, ConflictError, RefusedError
 from probewatch_client.events import Event, encode
 from probewatch_client.sender import Counts, Sender
 from probewatch_client.settings import HookSettings
@@ -61,7 +61,7 @@ class Watch:
         try:
             async with asyncio.timeout(self.settings.timeout):
                 score = await self._client().score(event)
-        except (TimeoutError, ProbewatchError) as error:
+        except Exception as error:  # noqa: BLE001 (the edge: nothing here may break the request of another's process)
             self._count_later(event, error)
             return self._unjudged()
         self.sender.count("scored")
