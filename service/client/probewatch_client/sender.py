@@ -118,6 +118,7 @@ class Sender:
             self._counts["dropped"] += len(self._queue)
             self._queue.clear()
             self._changed.notify_all()
+        atexit.unregister(self.close)
         self._say(now=True)
 
     def _start(self) -> None:
