@@ -1,6 +1,6 @@
-"""Runs in an environment with LiteLLM, without probewatch: a Router and a proxy with the guardrail; prints what they say.
+"""Runs where LiteLLM is, without probewatch: a Router and a proxy with the guardrail; prints what they say.
 
-python litellm_host.py SERVICE_URL BAD_KEY GOOD_KEY
+Arguments: URL of the service, an account that it has flagged, another account.
 """
 
 import asyncio
@@ -10,8 +10,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-os.environ |= {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_MASTER_KEY": "sk-master-1234", "NO_DOCS": "True"}
-URL, BAD_KEY, GOOD_KEY = sys.argv[1:]
+MASTER = "sk-master-1234"
+os.environ |= {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_MASTER_KEY": MASTER, "NO_DOCS": "True"}
+URL, BAD, GOOD = sys.argv[1:]
 NOWHERE = "http://127.0.0.1:1"
 SECRET = "What is sent to a model says."
 
@@ -19,9 +20,13 @@ import httpx  # noqa: E402
 import litellm  # noqa: E402
 from litellm.exceptions import GuardrailRaisedException  # noqa: E402
 
+from probewatch_client import settings  # noqa: E402
 from probewatch_client.litellm import ProbewatchGuardrail  # noqa: E402
 
 MODEL = {"model_name": "m", "litellm_params": {"model": "openai/m", "api_key": "none", "mock_response": "Fine."}}
+
+
+settings.MOST_SECONDS = 30.0  # so that what is said does not hang on how busy this machine is
 
 
 def messages(text: str) -> list[dict[str, str]]:
@@ -31,12 +36,18 @@ def messages(text: str) -> list[dict[str, str]]:
 async def by_router() -> dict[str, object]:
     """A Router in somebody's own program, which says in `metadata` whose request it is."""
     guard = ProbewatchGuardrail(
-        URL, guardrail_name="probewatch", event_hook="pre_call", default_on=True, enforce=True, account="body:user"
+        URL,
+        guardrail_name="probewatch",
+        event_hook="pre_call",
+        default_on=True,
+        enforce=True,
+        account="body:user",
+        timeout=30,
     )
     litellm.callbacks = [guard]
     router = litellm.Router(model_list=[MODEL])
     said: dict[str, object] = {}
-    for name, user in (("bad", BAD_KEY), ("good", GOOD_KEY)):
+    for name, user in (("bad", BAD), ("good", GOOD)):
         try:
             answer = await router.acompletion("m", messages("router"), user=user, guardrails=["probewatch"])
             said[name] = answer.choices[0].message.content
@@ -64,23 +75,32 @@ GUARDRAIL = """
       api_key: os.environ/PROBEWATCH_KEY
       enforce: %(enforce)s
       fail_closed: %(closed)s
-      account: "body:user"
+      account: %(account)s
+      timeout: 30
 """
 GUARDRAILS = (
-    {"name": "watching", "mode": "pre_call", "always": "true", "url": URL, "enforce": "false", "closed": "false"},
-    {"name": "before", "mode": "pre_call", "always": "false", "url": URL, "enforce": "true", "closed": "false"},
-    {"name": "beside", "mode": "during_call", "always": "false", "url": URL, "enforce": "true", "closed": "false"},
-    {"name": "open", "mode": "pre_call", "always": "false", "url": NOWHERE, "enforce": "true", "closed": "false"},
-    {"name": "closed", "mode": "pre_call", "always": "false", "url": NOWHERE, "enforce": "true", "closed": "true"},
+    {"name": "watching", "always": "true", "enforce": "false", "account": "key"},
+    {"name": "before"},
+    {"name": "beside", "mode": "during_call"},
+    {"name": "open", "url": NOWHERE},
+    {"name": "closed", "url": NOWHERE, "closed": "true"},
 )
+USUAL = {
+    "mode": "pre_call",
+    "always": "false",
+    "url": URL,
+    "enforce": "true",
+    "closed": "false",
+    "account": "body:user",
+}
 ASKED = (
-    ("watching bad", BAD_KEY, [], "/v1/chat/completions"),
-    ("before bad", BAD_KEY, ["before"], "/v1/chat/completions"),
-    ("before good", GOOD_KEY, ["before"], "/v1/chat/completions"),
-    ("beside bad", BAD_KEY, ["beside"], "/v1/chat/completions"),
-    ("open good", GOOD_KEY, ["open"], "/v1/chat/completions"),
-    ("closed good", GOOD_KEY, ["closed"], "/v1/chat/completions"),
-    ("no prompt", BAD_KEY, ["before"], "/v1/embeddings"),
+    ("watching bad", BAD, [], "/v1/chat/completions"),
+    ("before bad", BAD, ["before"], "/v1/chat/completions"),
+    ("before good", GOOD, ["before"], "/v1/chat/completions"),
+    ("beside bad", BAD, ["beside"], "/v1/chat/completions"),
+    ("open good", GOOD, ["open"], "/v1/chat/completions"),
+    ("closed good", GOOD, ["closed"], "/v1/chat/completions"),
+    ("no prompt", BAD, ["before"], "/v1/embeddings"),
 )
 
 
@@ -90,11 +110,11 @@ async def by_proxy() -> dict[str, object]:
 
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder) / "config.yaml"
-        config.write_text(CONFIG + "".join(GUARDRAIL % one for one in GUARDRAILS), encoding="utf-8")
+        config.write_text(CONFIG + "".join(GUARDRAIL % {**USUAL, **one} for one in GUARDRAILS), encoding="utf-8")
         await initialize(config=str(config))
         said: dict[str, object] = {}
         transport = httpx.ASGITransport(app)
-        headers = {"authorization": "Bearer sk-master-1234"}
+        headers = {"authorization": f"Bearer {MASTER}"}
         async with httpx.AsyncClient(transport=transport, base_url="http://proxy", headers=headers) as client:
             for name, user, guardrails, path in ASKED:
                 text = {"input": "x"} if path.endswith("embeddings") else {"messages": messages(name)}
@@ -103,6 +123,7 @@ async def by_proxy() -> dict[str, object]:
                 said[name] = [answer.status_code, answer.text]
         guards = [one for one in litellm.callbacks if isinstance(one, ProbewatchGuardrail)]
         for guard in guards:
+            guard.watch.sender.close(0.5 if guard.guardrail_name in ("open", "closed") else 30)
             await guard.watch.close()
         said["counts"] = {guard.guardrail_name: vars(guard.watch.counts()) for guard in guards}
         return said

@@ -48,6 +48,12 @@ def _url(server: Running) -> str:
     return str(server.client.base_url)
 
 
+def _judging(server: Running, monkeypatch: pytest.MonkeyPatch, **more: Any) -> HookSettings:
+    """Settings that enforce, with time enough for a busy machine."""
+    monkeypatch.setattr("probewatch_client.settings.MOST_SECONDS", 30.0)
+    return HookSettings(_url(server), enforce=True, timeout=30.0, **more)
+
+
 def _body(text: str) -> dict[str, Any]:
     return {"model": "m", "messages": [{"role": "user", "content": text}]}
 
@@ -116,9 +122,9 @@ def test_watching_never_blocks_even_the_flagged_or_without_a_service(server: Run
             assert answer.status_code == 200
 
 
-def test_enforcing_refuses_the_flagged_alone(server: Running) -> None:
+def test_enforcing_refuses_the_flagged_alone(server: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     before = n_prompts(server, BAD)
-    with _gateway(HookSettings(_url(server), enforce=True)) as (client, watch):
+    with _gateway(_judging(server, monkeypatch)) as (client, watch):
         body = json.dumps(_body("A new question.")).encode()
         answer = client.post("/v1/chat/completions", content=body, headers=_bearer(BAD_KEY))
         assert (answer.status_code, answer.json()["error"]["type"]) == (403, "permission_error")
@@ -296,8 +302,8 @@ def test_offers_from_many_threads_reconcile(server: Running) -> None:
     sender.close()
 
 
-def test_a_watch_serves_one_event_loop_after_another(server: Running) -> None:
-    watch = Watch(HookSettings(_url(server), enforce=True))
+def test_a_watch_serves_one_event_loop_after_another(server: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    watch = Watch(_judging(server, monkeypatch))
 
     async def ask(text: str) -> bool:
         try:
@@ -312,8 +318,8 @@ def test_a_watch_serves_one_event_loop_after_another(server: Running) -> None:
 # --- Envoy ---
 
 
-def test_ext_authz_answers_as_envoy_expects(server: Running) -> None:
-    hook = ExtAuthz(HookSettings(_url(server), enforce=True, fail_closed=True))
+def test_ext_authz_answers_as_envoy_expects(server: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    hook = ExtAuthz(_judging(server, monkeypatch, fail_closed=True))
     with hosted(hook) as url, httpx.Client(base_url=url) as client:
         path = "/v1/chat/completions"
         assert client.post(path, json=_body("Hi."), headers=_bearer(BAD_KEY)).status_code == 403
@@ -336,7 +342,7 @@ def _envoy_config(port: int, upstream: str, authz: str) -> dict[str, Any]:
         "name": "envoy.filters.http.ext_authz",
         "typed_config": {
             "@type": f"{extension}.http.ext_authz.v3.ExtAuthz",
-            "http_service": {"server_uri": {"uri": authz, "cluster": "probewatch", "timeout": "5s"}},
+            "http_service": {"server_uri": {"uri": authz, "cluster": "probewatch", "timeout": "30s"}},
             "with_request_body": {"max_request_bytes": 1_000_000, "allow_partial_message": True},
             "failure_mode_allow": True,
         },
@@ -390,9 +396,9 @@ def _answers(client: httpx.Client) -> bool:
     return True
 
 
-def test_envoy_itself_asks_and_obeys(server: Running, tmp_path: Path) -> None:
+def test_envoy_itself_asks_and_obeys(server: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = Starlette(routes=[Route("/v1/chat/completions", _complete, methods=["POST"])])
-    hook = ExtAuthz(HookSettings(_url(server), enforce=True))
+    hook = ExtAuthz(_judging(server, monkeypatch))
     with hosted(model) as upstream, hosted(hook) as authz, _envoy(upstream, authz, tmp_path) as client:
         body = json.dumps(_body("A question by way of Envoy.")).encode()
         refused = client.post("/v1/chat/completions", content=body, headers=_bearer(BAD_KEY))

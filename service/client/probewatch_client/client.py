@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import ssl
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator
 from datetime import UTC, datetime
@@ -45,11 +46,25 @@ class Client:
         key: what `probewatch keys add` printed; None where the service has no keys.
         timeout: seconds that any step of a request may take.
         retry: when to ask again.
+        tls: which certificates are trusted; if None, those that httpx brings.
     """
 
-    def __init__(self, url: str, key: str | None = None, *, timeout: float = _SECONDS, retry: Retry = _RETRY) -> None:
+    def __init__(
+        self,
+        url: str,
+        key: str | None = None,
+        *,
+        timeout: float = _SECONDS,
+        retry: Retry = _RETRY,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self._url, self._retry = core.base_url(url), retry
-        self._http = httpx.Client(base_url=self._url, headers=core.headers_of(key), timeout=_checked(timeout))
+        self._http = httpx.Client(
+            base_url=self._url,
+            headers=core.headers_of(key),
+            timeout=_checked(timeout),
+            verify=tls if tls is not None else True,
+        )
 
     def score(self, event: Event) -> Score:
         """Score one event; it is counted once, however often it is sent. Raises ProbewatchError."""
@@ -157,9 +172,22 @@ class Client:
 class AsyncClient:
     """`Client`, awaited. For one event loop; closes with `async with`, or `close`."""
 
-    def __init__(self, url: str, key: str | None = None, *, timeout: float = _SECONDS, retry: Retry = _RETRY) -> None:
+    def __init__(
+        self,
+        url: str,
+        key: str | None = None,
+        *,
+        timeout: float = _SECONDS,
+        retry: Retry = _RETRY,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self._url, self._retry = core.base_url(url), retry
-        self._http = httpx.AsyncClient(base_url=self._url, headers=core.headers_of(key), timeout=_checked(timeout))
+        self._http = httpx.AsyncClient(
+            base_url=self._url,
+            headers=core.headers_of(key),
+            timeout=_checked(timeout),
+            verify=tls if tls is not None else True,
+        )
 
     async def score(self, event: Event) -> Score:
         """Score one event; it is counted once, however often it is sent. Raises ProbewatchError."""

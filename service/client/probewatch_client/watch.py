@@ -9,6 +9,8 @@ import re
 import weakref
 from dataclasses import dataclass
 
+import httpx
+
 from probewatch_client.client import AsyncClient
 from probewatch_client.core import Retry
 from probewatch_client.errors import BadInputError, ConflictError, RefusedError
@@ -41,6 +43,7 @@ class Watch:
     def __init__(self, settings: HookSettings) -> None:
         self.settings = settings
         self.sender = Sender(settings)
+        self._tls = httpx.create_ssl_context()  # takes longer than a request may wait, so not when the first one comes
         self._clients: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncClient] = weakref.WeakKeyDictionary()
 
     def note(self, event: Event) -> None:
@@ -96,7 +99,9 @@ class Watch:
         if loop not in self._clients:
             settings = self.settings
             retry = Retry(tries=1)
-            self._clients[loop] = AsyncClient(settings.url, settings.key, timeout=settings.timeout, retry=retry)
+            self._clients[loop] = AsyncClient(
+                settings.url, settings.key, timeout=settings.timeout, retry=retry, tls=self._tls
+            )
         return self._clients[loop]
 
 
