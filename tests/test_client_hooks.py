@@ -139,11 +139,9 @@ def test_without_a_verdict_in_time_the_setting_decides_and_it_still_counts(serve
     key = f"sk-late-{closed}"
     line = LossyLine(_url(server), losing=1, lost=lambda: time.sleep(0.5))  # slower than any hook may wait, then lost
     with _gateway(HookSettings(line.url, enforce=True, fail_closed=closed)) as (client, watch):
-        began = time.perf_counter()
         answer = client.post("/v1/chat/completions", json=_body("Hello."), headers=_bearer(key))
         assert answer.status_code == (503 if closed else 200)
         assert ("retry-after" in answer.headers) is closed
-        assert time.perf_counter() - began < 30
         assert watch.sender.flush(30)
         assert watch.counts().scored == 1
     assert n_prompts(server, account_of_key(key)) == 1

@@ -19,6 +19,7 @@ from litellm.exceptions import GuardrailRaisedException
 from litellm.integrations.custom_guardrail import CustomGuardrail
 from litellm.types.guardrails import GuardrailEventHooks
 
+from probewatch_client.errors import BadInputError
 from probewatch_client.settings import hook_settings
 from probewatch_client.traffic import NOBODY, event_of_body, field_at
 from probewatch_client.watch import Verdict, Watch, account_of_key
@@ -36,6 +37,10 @@ class ProbewatchGuardrail(CustomGuardrail):
     """
 
     def __init__(self, api_base: str | None = None, api_key: str | None = None, **given: Any) -> None:
+        if not api_base:
+            raise BadInputError(
+                "api_base is missing: expected the URL of the service, such as https://probewatch:8080."
+            )
         ours = {name: given.pop(name) for name in _OWN if name in given}
         timeout = given.pop("timeout", None)
         self.watch = Watch(hook_settings({"url": api_base, "key": api_key, "timeout": timeout, **ours}))
