@@ -18,7 +18,7 @@ export PIP_ONLY_BINARY := :all:
 , := ,
 
 # A skip is a failure under REQUIRE_SERVICES=1, so what tests would skip without is installed too.
-TEST_SETS := $(VENV)/.dev $(if $(filter 1,$(REQUIRE_SERVICES)),$(VENV)/.training $(VENV)/.service)
+TEST_SETS := $(VENV)/.dev $(if $(filter 1,$(REQUIRE_SERVICES)),$(VENV)/.training $(VENV)/.service $(VENV)/.litellm)
 
 # pip would compile everything on one core; this takes all cores and leaves out plotly, of which only a script file is used.
 # cpe, which a validator in the test tools needs, is offered as source alone; it is plain Python.
@@ -84,3 +84,12 @@ $(VENV)/.training: $(VENV)/.base
 
 $(VENV)/.service: $(VENV)/.base
 	@$(call install,what the service takes on Linux servers,.[postgres$(,)fast])
+
+# LiteLLM needs other versions of what the rest needs, and runs in other people's environments: so it has its own here too.
+$(VENV)/.litellm: .ci/constraints-litellm.txt | $(VENV)/.created
+	@echo "installing LiteLLM into $(VENV)/litellm ..."
+	@'$(PYTHON)' -m venv --clear $(VENV)/litellm
+	@$(VENV)/litellm/bin/python -m pip install --no-compile --progress-bar off -c .ci/constraints-litellm.txt 'litellm[proxy]' \
+	  > $(VENV)/pip-litellm.log 2>&1 || { tail -n 20 $(VENV)/pip-litellm.log >&2; \
+	  echo "The install failed for the reason above (the whole log: $(VENV)/pip-litellm.log)." >&2; exit 1; }
+	@touch $@

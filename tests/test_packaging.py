@@ -40,5 +40,6 @@ def test_the_wheel_installs_three_packages_and_one_command(wheel: Path) -> None:
         commands.read_string(archive.read(info).decode())
     tops = {name.split("/")[0] for name in names}
     assert {top for top in tops if not top.endswith(".dist-info")} == {"classifier", "training", "service"}
+    assert [name for name in names if name.startswith("service/client/")] == []  # a distribution of its own
     assert dict(commands["console_scripts"]) == {"probewatch": "service.cli:main"}
     assert info.replace("entry_points.txt", "licenses/LICENSE") in names

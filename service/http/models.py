@@ -161,7 +161,7 @@ class AccountsOut(BaseModel):
 class ReviewIn(BaseModel):
     """What an analyst concludes of an account."""
 
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"state": "watch", "reason": "asked"}]})
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"state": "watched", "reason": "asked"}]})
 
     state: Literal["confirmed", "dismissed", "watched"]
     reason: str = Field(min_length=1, max_length=2_000)
