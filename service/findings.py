@@ -85,6 +85,15 @@ class RunSummary:
     seconds: Mapping[str, float]
 
 
+class Ran(NamedTuple):
+    """How the parts came about: what ran the labelling, with so many workers, and the threads of this machine that what
+    follows may use."""
+
+    engine: str
+    workers: int
+    threads: int
+
+
 class _Found(NamedTuple):
     """What the parts amount to: accounts of each decision, rows of each table, units that each exception excused."""
 
@@ -99,11 +108,11 @@ def conclude(
     folder: RunFolder,
     pipeline: Pipeline,
     population: int | None,
-    workers: int,
+    ran: Ran,
     seconds: Mapping[str, float],
     exceptions: Sequence[AgreedException],
 ) -> RunSummary:
-    """Write what the parts of the folder amount to, but for agreed exceptions; `seconds` and `workers` are noted in
+    """Write what the parts of the folder amount to, but for agreed exceptions; `seconds` and `ran` are noted in
     run.json.
 
     Raises:
@@ -119,8 +128,8 @@ def conclude(
         if counts.read == 0:
             raise InputError("The input holds no record: expected at least one with account_id and prompt.")
         raise InputError(f"Not one of {counts.read:,} records could be labelled; {where} says why for each.")
-    with database(folder.spill, workers) as db:
-        found = _find(db, folder, pipeline, population, exceptions, workers)
+    with database(folder.spill, ran.threads) as db:
+        found = _find(db, folder, pipeline, population, exceptions, ran.threads)
     strata = [(largest_epsilon(pipeline.certification), found.population)]
     elapsed = {**seconds, "findings": time.monotonic() - started}
     summary = RunSummary(
@@ -134,7 +143,7 @@ def conclude(
     records = {digest: sum(part.n_read for part in parts) for digest, parts in facts.items()}
     folder.write_json(
         "run.json",
-        _document(folder, pipeline, summary, found, records, population, workers) | _excepted(exceptions, found),
+        _document(folder, pipeline, summary, found, records, population, ran) | _excepted(exceptions, found),
     )
     return summary
 
@@ -250,7 +259,7 @@ def _document(
     found: _Found,
     records: Mapping[str, int],
     population: int | None,
-    workers: int,
+    ran: Ran,
 ) -> dict[str, Any]:
     """run.json."""
     return {
@@ -271,10 +280,10 @@ def _document(
         "fdr_strata": [asdict(stratum) for stratum in pipeline.certification],
         "baselines": asdict(pipeline.baselines),
         "settings": {
-            "engine": "local",
+            "engine": ran.engine,
             "format": folder.settings.format,
             "rows_per_part": folder.settings.rows_per_part,
-            "workers": workers,
+            "workers": ran.workers,
         },
         "inputs": [
             {
