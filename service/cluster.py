@@ -13,7 +13,10 @@ from __future__ import annotations
 import logging
 import math
 import os
+import platform
 import secrets
+import socket
+import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -27,20 +30,22 @@ import ray.data
 from numpy.typing import NDArray
 
 from classifier.bundle import default_bundle_dir
-from classifier.errors import UsageError
+from classifier.errors import BundleError, InputError, OutputError, UsageError
 from service.batch import Engine, Progress, Work, n_processors
 from service.cluster_work import TOKEN, Job, LabelPart, Source, read_input, settle_part
 from service.files import output_errors
 from service.findings import Ran
 from service.held import release
+from service.records import MAX_PART_BYTES
 from service.run import Planned, RunFolder
 from service.seen import SeenIds
 from service.versions import version_of
 
 WORKERS_A_READER = 4
 """Workers that one reader keeps busy: a record is read several times as fast as it is labelled."""
-TRIES = 3
-"""Times that a part may be taken up again whose worker died: one that kills every worker must not do so for ever."""
+_ERRORS = {kind.__name__: kind for kind in (UsageError, InputError, BundleError, OutputError)}
+CONNECT_SECONDS = 10
+_QUIET = {"logging_level": logging.ERROR, "log_to_driver": False}
 SETTLING = 4
 """Parts a worker that may be settled at once; above, reading waits."""
 PARTS_IN_MEMORY = 8
@@ -61,7 +66,7 @@ def on_cluster(address: str | None) -> Engine:
 
 
 def _label(address: str | None, work: Work) -> Ran:
-    with _ray(address, work.workers), _sentences():
+    with _ray(address, work.workers):
         n_workers = work.workers if work.workers is not None else max(1, int(ray.cluster_resources().get("CPU", 0)))
         work.folder.record([one.recorded for one in work.planned])
         n_read = 0
@@ -75,38 +80,51 @@ def _label(address: str | None, work: Work) -> Ran:
 @contextmanager
 def _ray(address: str | None, workers: int | None) -> Iterator[None]:
     """A connection to the cluster at an address; a Ray on this machine alone, which is stopped again, if None."""
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # read when Ray starts: nothing is sent anywhere
-    quiet = {"logging_level": logging.ERROR, "log_to_driver": False}
+    # Read when Ray starts: nothing is sent anywhere, and what Ray Data itself sets up is not warned of.
+    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "fatal"}
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # what fails is raised, too
-    if address is None:
-        n = workers if workers is not None else n_processors()
-        ray.init("local", num_cpus=n, object_store_memory=n * PARTS_IN_MEMORY << 26, include_dashboard=False, **quiet)
-    else:
-        try:
-            ray.init(address, **quiet)
-        except (ConnectionError, RuntimeError, ValueError) as error:
-            raise UsageError(f"--address got {address}: {error}") from error
+    warnings.filterwarnings("ignore", "The minimum number of concurrent actors", UserWarning)  # inputs, not parts
+    with _muted():
+        if address is None:
+            n = workers if workers is not None else n_processors()
+            memory = n * PARTS_IN_MEMORY * MAX_PART_BYTES
+            ray.init("local", num_cpus=n, object_store_memory=memory, include_dashboard=False, **_QUIET)
+        else:
+            _connect(address)
     try:
         yield
     finally:
         ray.shutdown()
 
 
+def _connect(address: str) -> None:
+    try:
+        if address != "auto":
+            _reach(address)  # Ray itself would try for minutes, and then end this process
+        ray.init(address, **_QUIET)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise UsageError(
+            f"--address got {address}: expected a Ray cluster there, with the versions of Ray and Python that are here "
+            f"({ray.__version__}, {platform.python_version()}); start one with ray start --head."
+        ) from error
+
+
+def _reach(address: str) -> None:
+    host, _, port = address.rpartition(":")
+    socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
+
+
 @contextmanager
-def _sentences() -> Iterator[None]:
+def _muted() -> Iterator[None]:
+    """Ray's core says on descriptor 2 how it is set up, past Python and its logging."""
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
     try:
         yield
-    except ray.exceptions.RayError as error:
-        print(
-            "RAYERR",
-            type(error),
-            type(error).__mro__,
-            "CAUSE",
-            getattr(error, "cause", None),
-            repr(error.__cause__)[:300],
-            repr(error.__context__)[:100],
-        )
-        raise
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def _job(work: Work) -> Job:
@@ -156,13 +174,13 @@ def _labelled(job: Job, n_workers: int) -> Iterator[_Turn]:
     readers = ray.data.TaskPoolStrategy(size=math.ceil(n_workers / WORKERS_A_READER))
     parts = rows.map_batches(read_input, fn_args=(job,), compute=readers, num_cpus=0, **once)
     pool = ray.data.ActorPoolStrategy(size=n_workers)
-    labelled = parts.map_batches(
-        LabelPart, fn_constructor_args=(job,), compute=pool, num_cpus=1, max_task_retries=TRIES, **once
-    )
+    labelled = parts.map_batches(LabelPart, fn_constructor_args=(job,), compute=pool, num_cpus=1, **once)
     for table in labelled.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
         for row in table.to_pylist():
-            ids = np.frombuffer(row.pop("ids") or b"", np.uint64).reshape(-1, 2)
-            yield _Turn(**row, ids=ids)
+            if (failed := row.pop("failed")) is not None:
+                raise _ERRORS[failed[0]](failed[1])
+            ids = row.pop("ids")
+            yield _Turn(**row, ids=np.frombuffer(ids if ids is not None else b"", np.uint64).reshape(-1, 2))
 
 
 def _in_turn(parts: Iterable[_Turn]) -> Iterator[_Turn]:
@@ -183,7 +201,7 @@ class _Settling(NamedTuple):
 
 def _put_in_place(parts: Iterable[_Turn], job: Job, folder: RunFolder, n_workers: int) -> Iterator[_Turn]:
     """Have parts settled that come in turn, and put them in place, still in turn."""
-    settle = ray.remote(settle_part).options(num_cpus=0, scheduling_strategy="SPREAD", max_retries=TRIES)
+    settle = ray.remote(settle_part).options(num_cpus=0, scheduling_strategy="SPREAD")
     shared = ray.put(job)
     seen = SeenIds()
     waiting: deque[_Settling] = deque()

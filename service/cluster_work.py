@@ -20,6 +20,7 @@ from classifier.bundle import default_bundle_dir
 from classifier.errors import BundleError, InputError, OutputError, ProbewatchError, UsageError
 from classifier.pipeline import Pipeline
 from service.batch import new_events, parts_of, supplied_ids
+from service.files import output_errors
 from service.held import held_event_ids, held_facts, hold, is_held, settle
 from service.inputs import InputFile
 from service.records import Part, Rejection
@@ -27,16 +28,17 @@ from service.run import PartFacts, RunFolder, Settings
 from service.seen import SeenIds, digests
 from service.versions import version_of
 
-TOKEN = "token"
+TOKEN, ATTEMPTS = "token", "attempts"
+MOST_ATTEMPTS = 4
 _Row = Mapping[str, Any]
 _PLACE = [
     *(("input", pa.int32()), ("ordinal", pa.int32()), ("last", pa.bool_())),
-    *(("part_id", pa.string()), ("done", pa.bool_()), ("n_read", pa.int64())),
+    *(("part_id", pa.string()), ("done", pa.bool_()), ("n_read", pa.int64()), ("failed", pa.list_(pa.string()))),
 ]
 READ_SCHEMA = pa.schema([*_PLACE, ("n_rejected", pa.int64()), ("events", pa.large_binary())])
 """A part that was read: the how manieth of which input, from 0, `last` of it, and `done` if it is in place. `events`:
 PART_SCHEMA as an Arrow stream; null where the part is labelled already. An input without a part is one row without
-`part_id`."""
+`part_id`. `failed`: an error's class and sentence, which travel like this since of what is raised Ray makes its own."""
 LABELLED_SCHEMA = pa.schema([*_PLACE, ("ids", pa.large_binary())])
 """A part that is in place or held. `ids`: digests of those of its events that the input supplied, 16 bytes each."""
 
@@ -118,14 +120,16 @@ class Job:
 def read_input(rows: pa.Table, job: Job) -> Iterator[pa.Table]:
     """Parts of an input, in order, as tables (READ_SCHEMA) of one row. `rows`: one, `input` its index."""
     (index,) = rows["input"].to_pylist()
-    source = job.sources[index]
     ahead: _Row | None = None
     ordinal = 0
-    for row in _parts_of(source, job):
-        if ahead is not None:
-            yield _table(READ_SCHEMA, ahead, input=index, ordinal=ordinal, last=False)
-            ordinal += 1
-        ahead = row
+    try:
+        for row in _parts_of(job.sources[index], job):
+            if ahead is not None:
+                yield _table(READ_SCHEMA, ahead, input=index, ordinal=ordinal, last=False)
+                ordinal += 1
+            ahead = row
+    except ProbewatchError as error:
+        ahead = {"failed": _failed(error)}
     yield _table(READ_SCHEMA, ahead if ahead is not None else {}, input=index, ordinal=ordinal, last=True)
 
 
@@ -184,22 +188,15 @@ class LabelPart:
 
     def __call__(self, rows: pa.Table) -> pa.Table:
         """Label a part (READ_SCHEMA) and hold it; returns what is in it (LABELLED_SCHEMA)."""
-        if isinstance(self._loaded, ProbewatchError):
-            raise self._loaded
-        folder, pipeline = self._loaded
         (row,) = rows.drop_columns(["events"]).to_pylist()
-        part_id = row["part_id"]
-        if part_id is None:
+        if row["failed"] is not None or row["part_id"] is None:
             return _table(LABELLED_SCHEMA, row)
-        events = rows["events"][0]
-        if events.is_valid:
-            _label(part_id, _unpack(events.as_buffer()), row, folder, pipeline)
-        if row["done"]:
-            names, facts = folder.event_ids(part_id), folder.facts(part_id)
-        else:
-            names, facts = held_event_ids(folder, part_id), held_facts(folder, part_id)
-        ids = digests(supplied_ids(part_id, names)).tobytes()
-        return _table(LABELLED_SCHEMA, row, n_read=facts.n_read, ids=ids)
+        if isinstance(self._loaded, ProbewatchError):
+            return _table(LABELLED_SCHEMA, row, failed=_failed(self._loaded))
+        try:
+            return _label(row, rows["events"][0], *self._loaded)
+        except ProbewatchError as error:
+            return _table(LABELLED_SCHEMA, row, failed=_failed(error))
 
 
 class _Loaded(NamedTuple):
@@ -207,11 +204,29 @@ class _Loaded(NamedTuple):
     pipeline: Pipeline
 
 
-def _label(part_id: str, events: pa.RecordBatch, row: _Row, folder: RunFolder, pipeline: Pipeline) -> None:
-    new = new_events(events, SeenIds())
-    n_duplicates = len(events) - len(new)
-    facts = PartFacts(row["n_read"], len(new), row["n_rejected"], n_duplicates, row["last"])
-    hold(folder, part_id, pipeline.label(new), facts)
+def _label(row: _Row, events: pa.Scalar, folder: RunFolder, pipeline: Pipeline) -> pa.Table:
+    part_id = row["part_id"]
+    if events.is_valid:
+        _count_attempt(folder, part_id)
+        sent = _unpack(events.as_buffer())
+        new = new_events(sent, SeenIds())
+        facts = PartFacts(row["n_read"], len(new), row["n_rejected"], len(sent) - len(new), row["last"])
+        hold(folder, part_id, pipeline.label(new), facts)
+    names = folder.event_ids(part_id) if row["done"] else held_event_ids(folder, part_id)
+    n_read = (folder.facts(part_id) if row["done"] else held_facts(folder, part_id)).n_read
+    return _table(LABELLED_SCHEMA, row, n_read=n_read, ids=digests(supplied_ids(part_id, names)).tobytes())
+
+
+def _count_attempt(folder: RunFolder, part_id: str) -> None:
+    """Ray takes a part up again whose worker died, without end; one that kills every worker must not hang the run."""
+    path = folder.held / f"{part_id}.{ATTEMPTS}"
+    with output_errors(path), path.open("ab") as tally:
+        if tally.tell() >= MOST_ATTEMPTS:
+            raise OutputError(
+                f"{MOST_ATTEMPTS} workers died over the same part, most likely for want of memory: repeat the command "
+                "with fewer --workers."
+            )
+        tally.write(b".")
 
 
 def settle_part(job: Job, part_id: str, repeats: Sequence[int]) -> None:
@@ -219,6 +234,10 @@ def settle_part(job: Job, part_id: str, repeats: Sequence[int]) -> None:
     folder = job.open_folder()
     names = supplied_ids(part_id, held_event_ids(folder, part_id)) if len(repeats) else []
     settle(folder, part_id, [names[i] for i in repeats])
+
+
+def _failed(error: ProbewatchError) -> list[str]:
+    return [type(error).__name__, str(error)]
 
 
 def _table(schema: pa.Schema, row: _Row, **changes: Any) -> pa.Table:

@@ -62,7 +62,7 @@ def settle(folder: RunFolder, part_id: str, repeats: Sequence[str]) -> None:
 
 def release(folder: RunFolder, part_id: str) -> None:
     """Forget a held part, which is in place."""
-    for path in (_labels(folder, part_id), _units(folder, part_id)):
+    for path in folder.held.glob(f"{part_id}.*"):
         path.unlink(missing_ok=True)
 
 
