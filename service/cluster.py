@@ -18,8 +18,8 @@ import secrets
 import socket
 import warnings
 from collections import deque
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing, contextmanager, redirect_stdout
 from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
@@ -68,13 +68,18 @@ def on_cluster(address: str | None) -> Engine:
 def _label(address: str | None, work: Work) -> Ran:
     with _ray(address, work.workers):
         n_workers = work.workers if work.workers is not None else max(1, int(ray.cluster_resources().get("CPU", 0)))
-        work.folder.record([one.recorded for one in work.planned])
-        n_read = 0
-        job = _job(work)
-        for turn in _put_in_place(_in_turn(_labelled(job, n_workers)), job, work.folder, n_workers):
-            n_read += turn.n_read
-            work.progress(Progress(n_read, turn.input + 1, len(work.planned)))
+        _label_all(work, n_workers)
     return Ran("ray", n_workers, n_processors())
+
+
+def _label_all(work: Work, n_workers: int) -> None:
+    work.folder.record([one.recorded for one in work.planned])
+    job, n_read = _job(work), 0
+    with closing(_labelled(job, n_workers)) as parts:  # closed later, it would look for another Ray
+        for part in _put_in_place(_in_turn(parts), job, work.folder, n_workers):
+            n_read += part.n_read
+            if part.part_id is not None:
+                work.progress(Progress(n_read, part.input + 1, len(work.planned)))
 
 
 @contextmanager
@@ -91,10 +96,11 @@ def _ray(address: str | None, workers: int | None) -> Iterator[None]:
             ray.init("local", num_cpus=n, object_store_memory=memory, include_dashboard=False, **_QUIET)
         else:
             _connect(address)
-    try:
-        yield
-    finally:
-        ray.shutdown()
+    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):  # where Ray tells of each worker that died
+        try:
+            yield
+        finally:
+            ray.shutdown()
 
 
 def _connect(address: str) -> None:
@@ -164,7 +170,7 @@ class _Turn(NamedTuple):
     ids: NDArray[np.uint64]
 
 
-def _labelled(job: Job, n_workers: int) -> Iterator[_Turn]:
+def _labelled(job: Job, n_workers: int) -> Generator[_Turn]:
     """Parts as the cluster has labelled them, in any order."""
     rows = ray.data.from_items([{"input": i} for i in range(len(job.sources))], override_num_blocks=len(job.sources))
     context = rows.context

@@ -190,7 +190,7 @@ class LabelPart:
         """Label a part (READ_SCHEMA) and hold it; returns what is in it (LABELLED_SCHEMA)."""
         (row,) = rows.drop_columns(["events"]).to_pylist()
         if row["failed"] is not None or row["part_id"] is None:
-            return _table(LABELLED_SCHEMA, row)
+            return _table(LABELLED_SCHEMA, row, n_read=0)
         if isinstance(self._loaded, ProbewatchError):
             return _table(LABELLED_SCHEMA, row, failed=_failed(self._loaded))
         try:
