@@ -124,6 +124,7 @@ def label(
     \b
     probewatch label traffic.jsonl --out run
     probewatch label 'logs/2026-05-*.jsonl.zst' --out run --population 250000
+    probewatch label /nfs/logs --out /nfs/run --engine ray --address auto
     """
     from service.batch import begun_catalogue
     from service.batch import label as label_batch
