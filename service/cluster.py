@@ -43,13 +43,13 @@ from service.versions import version_of
 
 WORKERS_A_READER = 4
 """Workers that one reader keeps busy: a record is read several times as fast as it is labelled."""
-_ERRORS = {kind.__name__: kind for kind in (UsageError, InputError, BundleError, OutputError)}
-CONNECT_SECONDS = 10
-_QUIET = {"logging_level": logging.ERROR, "log_to_driver": False}
 SETTLING = 4
 """Parts a worker that may be settled at once; above, reading waits."""
 PARTS_IN_MEMORY = 8
 """Parts a worker, of up to 64 MiB, for which a local Ray's store has room."""
+CONNECT_SECONDS = 10
+_QUIET = {"logging_level": logging.ERROR, "log_to_driver": False}
+_ERRORS = {kind.__name__: kind for kind in (UsageError, InputError, BundleError, OutputError)}
 
 
 def on_cluster(address: str | None) -> Engine:
@@ -66,7 +66,7 @@ def on_cluster(address: str | None) -> Engine:
 
 
 def _label(address: str | None, work: Work) -> Ran:
-    with _ray(address, work.workers):
+    with _ray(address, work.workers), _failures():
         n_workers = work.workers if work.workers is not None else max(1, int(ray.cluster_resources().get("CPU", 0)))
         _label_all(work, n_workers)
     return Ran("ray", n_workers, n_processors())
@@ -101,6 +101,20 @@ def _ray(address: str | None, workers: int | None) -> Iterator[None]:
             yield
         finally:
             ray.shutdown()
+
+
+@contextmanager
+def _failures() -> Iterator[None]:
+    """What Ray gives up on, as a sentence; what our own code did not expect stays what it is."""
+    try:
+        yield
+    except ray.exceptions.UserCodeException:
+        raise
+    except ray.exceptions.RayError as error:
+        raise UsageError(
+            f"Ray gave up ({type(error).__name__}): expected machines that stay up, each with the same versions of "
+            "probewatch, Ray and Python; check them with ray status, and repeat the command to go on."
+        ) from error
 
 
 def _connect(address: str) -> None:

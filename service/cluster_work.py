@@ -20,16 +20,14 @@ from classifier.bundle import default_bundle_dir
 from classifier.errors import BundleError, InputError, OutputError, ProbewatchError, UsageError
 from classifier.pipeline import Pipeline
 from service.batch import new_events, parts_of, supplied_ids
-from service.files import output_errors
-from service.held import held_event_ids, held_facts, hold, is_held, settle
+from service.held import count_attempt, hold, is_held, recall, settle
 from service.inputs import InputFile
 from service.records import Part, Rejection
 from service.run import PartFacts, RunFolder, Settings
 from service.seen import SeenIds, digests
 from service.versions import version_of
 
-TOKEN, ATTEMPTS = "token", "attempts"
-MOST_ATTEMPTS = 4
+TOKEN = "token"
 _Row = Mapping[str, Any]
 _PLACE = [
     *(("input", pa.int32()), ("ordinal", pa.int32()), ("last", pa.bool_())),
@@ -207,32 +205,22 @@ class _Loaded(NamedTuple):
 def _label(row: _Row, events: pa.Scalar, folder: RunFolder, pipeline: Pipeline) -> pa.Table:
     part_id = row["part_id"]
     if events.is_valid:
-        _count_attempt(folder, part_id)
+        count_attempt(folder, part_id)
         sent = _unpack(events.as_buffer())
         new = new_events(sent, SeenIds())
         facts = PartFacts(row["n_read"], len(new), row["n_rejected"], len(sent) - len(new), row["last"])
         hold(folder, part_id, pipeline.label(new), facts)
-    names = folder.event_ids(part_id) if row["done"] else held_event_ids(folder, part_id)
-    n_read = (folder.facts(part_id) if row["done"] else held_facts(folder, part_id)).n_read
-    return _table(LABELLED_SCHEMA, row, n_read=n_read, ids=digests(supplied_ids(part_id, names)).tobytes())
-
-
-def _count_attempt(folder: RunFolder, part_id: str) -> None:
-    """Ray takes a part up again whose worker died, without end; one that kills every worker must not hang the run."""
-    path = folder.held / f"{part_id}.{ATTEMPTS}"
-    with output_errors(path), path.open("ab") as tally:
-        if tally.tell() >= MOST_ATTEMPTS:
-            raise OutputError(
-                f"{MOST_ATTEMPTS} workers died over the same part, most likely for want of memory: repeat the command "
-                "with fewer --workers."
-            )
-        tally.write(b".")
+    if row["done"]:
+        names, facts = folder.event_ids(part_id), folder.facts(part_id)
+    else:
+        names, facts = recall(folder, part_id)
+    return _table(LABELLED_SCHEMA, row, n_read=facts.n_read, ids=digests(supplied_ids(part_id, names)).tobytes())
 
 
 def settle_part(job: Job, part_id: str, repeats: Sequence[int]) -> None:
     """Finish a held part. `repeats`: which of its supplied ids, in order, earlier parts had."""
     folder = job.open_folder()
-    names = supplied_ids(part_id, held_event_ids(folder, part_id)) if len(repeats) else []
+    names = supplied_ids(part_id, recall(folder, part_id)[0]) if len(repeats) else []
     settle(folder, part_id, [names[i] for i in repeats])
 
 

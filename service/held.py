@@ -20,9 +20,10 @@ import pyarrow.compute as pc
 from classifier.errors import OutputError
 from classifier.evidence import merge_units
 from classifier.labeler import Labelled
-from service.files import replacing
+from service.files import output_errors, replacing
 from service.run import HELD, RESUME, PartFacts, RunFolder
 
+MOST_ATTEMPTS = 4
 _FACTS = b"part"
 _PACKED = pa.ipc.IpcWriteOptions(compression="lz4")
 
@@ -38,14 +39,26 @@ def hold(folder: RunFolder, part_id: str, labelled: Labelled, facts: PartFacts) 
     _write(_labels(folder, part_id), labelled.labels.replace_schema_metadata({_FACTS: json.dumps(asdict(facts))}))
 
 
-def held_facts(folder: RunFolder, part_id: str) -> PartFacts:
-    """Counts of a held part, as if no earlier part had an event of it."""
-    return _facts(_read(_labels(folder, part_id)))
+def recall(folder: RunFolder, part_id: str) -> tuple[list[str], PartFacts]:
+    """Ids of the events of a held part, and its counts as if no earlier part had an event of it."""
+    labels = _read(_labels(folder, part_id))
+    return list(labels["event_id"].to_pylist()), _facts(labels)
 
 
-def held_event_ids(folder: RunFolder, part_id: str) -> list[str]:
-    """Ids of the events of a held part."""
-    return list(_read(_labels(folder, part_id))["event_id"].to_pylist())
+def count_attempt(folder: RunFolder, part_id: str) -> None:
+    """Count that a worker begins with a part. Ray replaces workers without end, so one part must not kill them all.
+
+    Raises:
+        OutputError: MOST_ATTEMPTS workers began with it before and came to no end.
+    """
+    path = _attempts(folder, part_id)
+    with output_errors(path), path.open("ab") as tally:
+        if tally.tell() >= MOST_ATTEMPTS:
+            raise OutputError(
+                f"{MOST_ATTEMPTS} workers died over the same part, most likely for want of memory: repeat the command "
+                "with fewer --workers."
+            )
+        tally.write(b".")
 
 
 def settle(folder: RunFolder, part_id: str, repeats: Sequence[str]) -> None:
@@ -62,7 +75,7 @@ def settle(folder: RunFolder, part_id: str, repeats: Sequence[str]) -> None:
 
 def release(folder: RunFolder, part_id: str) -> None:
     """Forget a held part, which is in place."""
-    for path in folder.held.glob(f"{part_id}.*"):
+    for path in (_labels(folder, part_id), _units(folder, part_id), _attempts(folder, part_id)):
         path.unlink(missing_ok=True)
 
 
@@ -72,6 +85,10 @@ def _labels(folder: RunFolder, part_id: str) -> Path:
 
 def _units(folder: RunFolder, part_id: str) -> Path:
     return folder.held / f"{part_id}.units.arrow"
+
+
+def _attempts(folder: RunFolder, part_id: str) -> Path:
+    return folder.held / f"{part_id}.attempts"
 
 
 def _without(rows: pa.Table, event_ids: Sequence[str]) -> pa.Table:

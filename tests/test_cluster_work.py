@@ -13,9 +13,9 @@ import pytest
 from classifier.bundle import default_bundle_dir
 from classifier.errors import BundleError, OutputError, UsageError
 from classifier.pipeline import Pipeline
-from service import cluster_work
 from service.batch import label
-from service.cluster_work import MOST_ATTEMPTS, TOKEN, Job, LabelPart, Source, read_input, settle_part
+from service.cluster_work import TOKEN, Job, LabelPart, Source, read_input, settle_part
+from service.held import MOST_ATTEMPTS
 from service.inputs import expand_inputs
 from service.run import RunFolder, Settings, open_run
 from service.versions import version_of
@@ -113,7 +113,7 @@ def test_a_held_part_is_settled_without_what_earlier_parts_had(
 def test_a_part_that_kills_its_workers_ends_the_run(folder: RunFolder, tmp_path: Path) -> None:
     there = job(folder, write(tmp_path / "a.jsonl", records(3)))
     (table,) = read(there)
-    (folder.held / f"{table['part_id'][0]}.{cluster_work.ATTEMPTS}").write_bytes(b"." * MOST_ATTEMPTS)
+    (folder.held / f"{table['part_id'][0]}.attempts").write_bytes(b"." * MOST_ATTEMPTS)
     failed = LabelPart(there)(table).to_pylist()[0]["failed"]
     assert failed[0] == "OutputError" and failed[1].startswith("4 workers died over the same part, most likely for")
 
