@@ -20,7 +20,7 @@ from classifier.bundle import default_bundle_dir
 from classifier.errors import BundleError, InputError, OutputError, ProbewatchError, UsageError
 from classifier.pipeline import Pipeline
 from service.batch import new_events, parts_of, supplied_ids
-from service.held import count_attempt, hold, is_held, recall, settle
+from service.held import count_attempt, held_parts, hold, recall, settle
 from service.inputs import InputFile
 from service.records import Part, Rejection
 from service.run import PartFacts, RunFolder, Settings
@@ -137,10 +137,10 @@ def _parts_of(source: Source, job: Job) -> Iterator[_Row]:
         return
     folder = job.open_folder()
     _check_seen(source.file, source.written)
-    done = frozenset(source.done)
+    done, held = frozenset(source.done), held_parts(folder)
     for part in parts_of(source.file, job.settings, alone=len(job.sources) == 1):
-        if part.part_id in done:
-            yield {"part_id": part.part_id, "done": True}
+        if part.part_id in done or part.part_id in held:
+            yield {"part_id": part.part_id, "done": part.part_id in done}
         else:
             yield _row_of(part, source, folder)
 
@@ -148,10 +148,9 @@ def _parts_of(source: Source, job: Job) -> Iterator[_Row]:
 def _row_of(part: Part, source: Source, folder: RunFolder) -> _Row:
     """A part that is to be labelled; its rejected records are written down."""
     folder.write_rejections(part.part_id, [_as_written(one, source) for one in part.rejected])
-    events = None if is_held(folder, part.part_id) else _pack(part.events)
     return {
         **{"part_id": part.part_id, "done": False, "n_read": part.n_read},
-        **{"n_rejected": len(part.rejected), "events": events},
+        **{"n_rejected": len(part.rejected), "events": _pack(part.events)},
     }
 
 

@@ -24,13 +24,14 @@ from service.files import output_errors, replacing
 from service.run import HELD, RESUME, PartFacts, RunFolder
 
 MOST_ATTEMPTS = 4
-_FACTS = b"part"
+_LABELS, _FACTS = ".labels.arrow", b"part"
 _PACKED = pa.ipc.IpcWriteOptions(compression="lz4")
 
 
-def is_held(folder: RunFolder, part_id: str) -> bool:
-    """Whether a part is labelled and waits."""
-    return _labels(folder, part_id).exists()
+def held_parts(folder: RunFolder) -> frozenset[str]:
+    """Parts that are labelled and wait. They are listed, since a file that was asked for and not there may seem not to
+    be there for a while on network storage."""
+    return frozenset(path.name.removesuffix(_LABELS) for path in folder.held.glob(f"*{_LABELS}"))
 
 
 def hold(folder: RunFolder, part_id: str, labelled: Labelled, facts: PartFacts) -> None:
@@ -80,7 +81,7 @@ def release(folder: RunFolder, part_id: str) -> None:
 
 
 def _labels(folder: RunFolder, part_id: str) -> Path:
-    return folder.held / f"{part_id}.labels.arrow"
+    return folder.held / f"{part_id}{_LABELS}"
 
 
 def _units(folder: RunFolder, part_id: str) -> Path:
