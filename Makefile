@@ -15,8 +15,10 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
 export PIP_ONLY_BINARY := :all:
 
+, := ,
+
 # A skip is a failure under REQUIRE_SERVICES=1, so what tests would skip without is installed too.
-TEST_SETS := $(VENV)/.dev $(if $(filter 1,$(REQUIRE_SERVICES)),$(VENV)/.training $(VENV)/.ray)
+TEST_SETS := $(VENV)/.dev $(if $(filter 1,$(REQUIRE_SERVICES)),$(VENV)/.training $(VENV)/.service $(VENV)/.ray)
 
 # pip would compile everything on one core; this takes all cores and leaves out plotly, of which only a script file is used.
 # cpe, which a validator in the test tools needs, is offered as source alone; it is plain Python.
@@ -82,3 +84,6 @@ $(VENV)/.training: $(VENV)/.base
 
 $(VENV)/.ray: $(VENV)/.base
 	@$(call install,the ray extra,.[ray])
+
+$(VENV)/.service: $(VENV)/.base
+	@$(call install,what the service takes on Linux servers,.[postgres$(,)fast])

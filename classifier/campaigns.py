@@ -9,8 +9,8 @@ scaffolds are descriptions and carry none.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from hashlib import blake2b
 
 import numpy as np
@@ -76,10 +76,12 @@ template or benign application explains is left out."""
 
 @dataclass(frozen=True)
 class Campaigns:
-    """`table`: CAMPAIGN_SCHEMA, largest first. `of_account`: campaign_id of every member."""
+    """`table`: CAMPAIGN_SCHEMA, largest first. `of_account`: campaign_id of every member by evidence, which the table
+    counts. `of_linked`: of accounts that are shown with one and counted in none (see `reachback`)."""
 
     table: pa.Table
     of_account: dict[str, str]
+    of_linked: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -273,7 +275,7 @@ def _campaign_row(group: Group, use: pa.Table) -> dict[str, object]:
         "capabilities": [TARGETS[c] for c in np.argsort(-of_target, kind="stable") if of_target[c] >= least],
         "techniques": _most(use.filter(pc.field("by_technique")), "technique"),
         "template_families": group.families,
-        "scaffolds": _most(use.filter(pc.field("by_scaffold")), "scaffold"),
+        "scaffolds": _most(use.filter(pc.field("by_scaffold")), "scaffold")[:MOST_SCAFFOLDS],
         "first_seen": int(group.matches.us.min()),
         "last_seen": int(max(group.matches.us.max(), microseconds(whole["last_seen"]).max(initial=0))),
         "flagged_at": group.flagged_us,

@@ -12,7 +12,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,8 @@ from classifier.signatures import Facts, Signature, parse_facts, signatures_of, 
 from classifier.types import Tier
 
 FORMAT_VERSION = 1
-NO_EXCLUSIVE = "flags from signatures learnt from traffic need the analyst basis, which is not offered yet"
+NOT_CERTIFIED = "is exclusive, but was certified on no ordinary account"
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SHA256 = re.compile("[0-9a-f]{64}")
 _COPY_AGAIN = "copy it again, or add its samples to a new one"
 _USE_MAKER = "use the probewatch that made it"
@@ -38,15 +39,23 @@ class Origin:
     """Where a local signature comes from.
 
     Attributes:
-        since: when it was added, ISO 8601 in UTC.
+        since: when it was added to this catalogue, ISO 8601 in UTC. An exclusive one is evidence of what is sent later:
+            what was sent before, it may have been learnt from.
         note: who added it and why, in the operator's words.
         n_samples, n_accounts: what it was induced from.
+        n_certified: ordinary accounts that had no part in it and kept to the baseline; 0 unless it is exclusive.
     """
 
     since: str
     note: str
     n_samples: int
     n_accounts: int
+    n_certified: int = 0
+
+    @property
+    def since_us(self) -> int:
+        """`since` in microseconds since 1970."""
+        return (datetime.fromisoformat(self.since) - _EPOCH) // timedelta(microseconds=1)
 
 
 @dataclass(frozen=True)
@@ -55,6 +64,11 @@ class Entry:
 
     signature: Signature
     origin: Origin
+
+    @property
+    def is_certified(self) -> bool:
+        """As it must be if it is exclusive."""
+        return self.origin.n_certified > 0 or self.signature.facts.tier is not Tier.EXCLUSIVE
 
 
 @dataclass(frozen=True)
@@ -72,6 +86,11 @@ class Catalogue:
     id: str
     encoder: str
     entries: tuple[Entry, ...]
+
+    @property
+    def exclusive(self) -> list[Entry]:
+        """Those that may flag, for what is sent after they were approved."""
+        return [entry for entry in self.entries if entry.signature.facts.tier is Tier.EXCLUSIVE]
 
     def made_with(self, encoder: str) -> bool:
         """Whether its vectors can be compared with those of an encoder."""
@@ -120,7 +139,7 @@ def add_entries(folder: Path, entries: Sequence[Entry], encoder: str, onto: str 
     `onto`: id of the version that the entries were checked beside, None for the first.
 
     Raises:
-        UsageError: an id that is in it already, or an exclusive signature.
+        UsageError: an id that is in it already, or an exclusive signature that was certified on no account.
         BundleError: what is there is a catalogue that cannot be read, or of another encoder.
         OutputError: the folder cannot be written, holds something else, is being written to, or has moved on.
     """
@@ -179,8 +198,8 @@ def _refuse_entries(folder: Path, known: Sequence[Entry], entries: Sequence[Entr
         facts = entry.signature.facts
         if facts.id in ids:
             raise UsageError(f"catalogue {folder}: holds a signature {facts.id} already; choose another family name.")
-        if facts.tier is Tier.EXCLUSIVE:
-            raise UsageError(f"catalogue {folder}: {facts.id} is exclusive, but {NO_EXCLUSIVE}; make it public.")
+        if not entry.is_certified:
+            raise UsageError(f"catalogue {folder}: {facts.id} {NOT_CERTIFIED}; make it public.")
         ids.add(facts.id)
 
 
@@ -237,12 +256,15 @@ def _parsed(folder: Path, index: str, document: Mapping[str, Any]) -> Catalogue:
     if document["catalogue_id"] != identify(content):
         raise ValueError(f"{index} was altered: its id is {document['catalogue_id']!r}, expected {identify(content)!r}")
     raw = _tensors(folder, content["files"])
-    facts = [_facts(row) for row in content["signatures"]]
+    facts = [parse_facts({name: row[name] for name in Facts.__dataclass_fields__}) for row in content["signatures"]]
     origins = [_origin(row) for row in content["signatures"]]
     if not is_id(content["encoder"]):
         raise ValueError("its encoder is no digest")
     signatures = signatures_of(facts, load(raw))
     entries = tuple(Entry(*pair) for pair in zip(signatures, origins, strict=True))
+    for entry in entries:
+        if not entry.is_certified:
+            raise ValueError(f"signature {entry.signature.facts.id} {NOT_CERTIFIED}")
     return Catalogue(folder, document["catalogue_id"], content["encoder"], entries)
 
 
@@ -261,20 +283,14 @@ def _tensors(folder: Path, files: Mapping[str, Any]) -> bytes:
     return raw
 
 
-def _facts(row: Mapping[str, Any]) -> Facts:
-    facts = parse_facts({name: row[name] for name in Facts.__dataclass_fields__})
-    if facts.tier is Tier.EXCLUSIVE:
-        raise ValueError(f"signature {facts.id} is exclusive, but {NO_EXCLUSIVE}")
-    return facts
-
-
 def _origin(row: Mapping[str, Any]) -> Origin:
-    origin = Origin(**{name: row[name] for name in Origin.__dataclass_fields__})
-    datetime.fromisoformat(origin.since)
-    if not isinstance(origin.note, str) or any(
-        type(n) is not int or n < 1 for n in (origin.n_samples, origin.n_accounts)
-    ):
-        raise ValueError(f"the origin of signature {row['id']} is no note and two counts")
+    """What a row says; catalogues of before there were exclusive ones say nothing of `n_certified`."""
+    origin = Origin(**{name: row[name] for name in Origin.__dataclass_fields__ if name in row})
+    if datetime.fromisoformat(origin.since).tzinfo is None:
+        raise ValueError(f"the origin of signature {row['id']} has a time without a zone")
+    counts = (origin.n_samples, origin.n_accounts, origin.n_certified + 1)
+    if not isinstance(origin.note, str) or any(type(n) is not int or n < 1 for n in counts):
+        raise ValueError(f"the origin of signature {row['id']} is no note and counts")
     return origin
 
 

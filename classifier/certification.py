@@ -6,15 +6,17 @@ on rates; DESIGN.md section 6.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import betaincinv
 
-from classifier.bundle import Stratum
+from classifier.bundle import Stratum, largest_epsilon
 from classifier.evidence import Baselines
 from classifier.types import LEVELS
+from classifier.verdicts import fdr_bound
 
 M2_MARGIN = 1.5
 MOST_M2 = 0.9  # above this a bet could win nothing; the intent channel is then as good as off
@@ -23,6 +25,29 @@ FAMILY_PART = 3
 """A family by which alone an honest account reaches m1 / FAMILY_PART is to be tightened, or made public."""
 
 Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """The null that evidence is held against, and how far honest accounts of each kind were seen to keep to it.
+
+    `registered`: how many registered accounts are of a stratum, where that is known. All others are taken to be of the
+    one that least is known of.
+    """
+
+    baselines: Baselines
+    strata: Sequence[Stratum]
+    registered: Mapping[str, int]
+
+    def bound(self, n_flagged: int, population: int) -> float:
+        """min(1, alpha + sum eps N / R): what may be promised of R flags among a population."""
+        known = [(s.epsilon, self.registered[s.stratum]) for s in self.strata if s.stratum in self.registered]
+        rest = population - sum(n for _, n in known)
+        return fdr_bound(n_flagged, [*known, (largest_epsilon(self.strata), max(rest, 0))])
+
+    def adds(self, stratum: Stratum, n_flagged: int, population: int) -> float:
+        """What a stratum alone adds to the bound; where it is not known how many are of it, if all were."""
+        return fdr_bound(n_flagged, [(stratum.epsilon, self.registered.get(stratum.stratum, population))], alpha=0)
 
 
 def intent_baselines(means: Floats) -> tuple[float, float, float, float]:

@@ -36,8 +36,8 @@ _LOOK_ALIKES = {  # Unicode UTS 39 `confusables.txt`, capital I among i; closed 
     "z": "ΖζᏃᴢꓜꮓ",
 }
 _TABLE = str.maketrans({char: latin for latin, chars in _LOOK_ALIKES.items() for char in chars})
-_KEYS = "".join(_LOOK_ALIKES.values())
-_SEAM = re.compile(f"[A-Za-z][{_KEYS}]|[{_KEYS}][A-Za-z]")
+LOOK_ALIKES = frozenset("".join(_LOOK_ALIKES.values()))
+_SEAM = re.compile(f"[{''.join(sorted(LOOK_ALIKES))}](?:(?<=[A-Za-z].)|(?=[A-Za-z]))")
 _WORD = re.compile(r"[^\W\d_]+")
 _SHORTEST = 4
 """Letters of a word that mixes scripts by intent: shorter ones are units and formulas (μs, Δx)."""

@@ -9,13 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
-import gigatoken
 import numpy as np
+import tokenizers
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 from scipy.sparse import csr_matrix
+
+try:
+    import gigatoken
+except ImportError:  # no wheel for this machine; `Tokenizer.run_by` says so
+    HAS_GIGATOKEN = False
+else:
+    HAS_GIGATOKEN = True
 
 WINDOW_TOKENS = 128
 """Tokens a window: about 500 bytes, so that an ordinary prompt is one window and a template is seen wherever it
@@ -24,6 +32,11 @@ stands."""
 HEAD_TOKENS, TAIL_TOKENS = 24, 48
 VIEWS = ("whole", "window", "head", "tail")
 """How a prompt is read for the heads: whole, its first window, its first words and its last, where asks stand."""
+
+_PRINTED = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+_OTHERS = sorted(set(range(0x100)) - set(_PRINTED))
+_BYTE_OF = {chr(byte): byte for byte in _PRINTED} | {chr(0x100 + i): byte for i, byte in enumerate(_OTHERS)}
+"""The byte that each character of a token's name in `tokenizer.json` stands for (GPT-2's way to print bytes)."""
 
 
 @dataclass(frozen=True)
@@ -66,35 +79,66 @@ class Encoded:
 
 
 class Tokenizer:
-    """Byte-level BPE from a `tokenizer.json`, run by gigatoken: same ids as Hugging Face tokenizers, some 40 times
-    faster."""
+    """Byte-level BPE from a `tokenizer.json`: by gigatoken or, where that cannot be imported, by Hugging Face
+    tokenizers. Ids are the same; the latter takes some 40 times as long, so `run_by` names which it is."""
 
     def __init__(self, path: Path) -> None:
-        self._backend = gigatoken.Tokenizer.from_json(path.read_bytes())
-        self.vocab_size: int = self._backend.vocab_size
+        self._backend: _Gigatoken | _HuggingFace = _Gigatoken(path) if HAS_GIGATOKEN else _HuggingFace(path)
+        self.run_by = self._backend.name
+        self._spelling = self._backend.vocabulary()
+        self.vocab_size = max(self._spelling) + 1
 
     def vocabulary(self) -> dict[int, bytes]:
         """What each token id spells."""
-        return dict(self._backend.vocab)
+        return dict(self._spelling)
 
     def decode(self, ids: NDArray[np.int32]) -> str:
         """The text of tokens; a character that is cut at either end is left out."""
-        return bytes(self._backend.decode(ids)).decode("utf-8", "ignore")
+        return b"".join(map(self._spelling.__getitem__, ids.tolist())).decode("utf-8", "ignore")
 
-    def encode(self, texts: Sequence[str]) -> TokenBatch:
-        """Ids of each text. One text takes a shorter way that skips the columnar wrapper."""
-        if len(texts) == 1:
-            ids = np.asarray(self._backend.encode(texts[0]), np.int32)
+    def encode(self, texts: Sequence[str] | Sequence[bytes]) -> TokenBatch:
+        """Ids of each text, as it is or in UTF-8."""
+        return self._backend.encode(texts)
+
+
+class _Gigatoken:
+    name = "gigatoken"
+
+    def __init__(self, path: Path) -> None:
+        self._bpe = gigatoken.Tokenizer.from_json(path.read_bytes())
+
+    def vocabulary(self) -> dict[int, bytes]:
+        return dict(self._bpe.vocab)
+
+    def encode(self, texts: Sequence[str] | Sequence[bytes]) -> TokenBatch:
+        if len(texts) == 1:  # a shorter way, that skips the columnar wrapper
+            ids = np.asarray(self._bpe.encode(texts[0]), np.int32)
             return TokenBatch(ids, np.array([0, len(ids)], np.int64))
-        layout = self._backend.encode_batch(list(texts), parallel=False).layout
+        layout = self._bpe.encode_batch(list(texts), parallel=False).layout
         offsets = np.asarray(layout.offsets, np.int64)
         ids = np.asarray(layout.content.data)[offsets[0] : offsets[-1]].astype(np.int32)
         return TokenBatch(ids, offsets - offsets[0])
 
 
+class _HuggingFace:
+    name = "tokenizers"
+
+    def __init__(self, path: Path) -> None:
+        self._bpe = tokenizers.Tokenizer.from_file(str(path))
+
+    def vocabulary(self) -> dict[int, bytes]:
+        return {token: bytes(map(_BYTE_OF.__getitem__, name)) for name, token in self._bpe.get_vocab().items()}
+
+    def encode(self, texts: Sequence[str] | Sequence[bytes]) -> TokenBatch:
+        whole = [text if isinstance(text, str) else text.decode() for text in texts]
+        ids = [self._bpe.encode(text).ids for text in whole]  # one by one: `encode_batch` starts threads
+        joined = np.fromiter(chain.from_iterable(ids), np.int32)
+        return TokenBatch(joined, np.cumsum([0, *map(len, ids)]))
+
+
 def l2_normalise(rows: NDArray[np.float32]) -> NDArray[np.float32]:
     """Rows scaled to length one; a zero row stays zero."""
-    norms = np.linalg.norm(rows, axis=-1, keepdims=True)
+    norms = np.sqrt(np.einsum("...d,...d->...", rows, rows))[..., None]
     return np.asarray(rows / np.where(norms > 0, norms, 1), np.float32)
 
 
@@ -137,24 +181,22 @@ class StaticEncoder:
     def dimensions(self) -> int:
         return int(self._table.shape[1])
 
-    def encode(self, texts: Sequence[str]) -> Encoded:
-        """Encode normalised texts (see `text.normalise_text`)."""
+    def encode(self, texts: Sequence[str] | Sequence[bytes]) -> Encoded:
+        """Encode normalised texts (see `text.normalise_text`), as they are or in UTF-8."""
         tokens = self.tokenizer.encode(texts)
         starts, owners = window_offsets(tokens)
-        bounds = [(starts[:-1], starts[1:]), *view_bounds(tokens)[2:]]
-        sums = self._sums(tokens.ids, bounds)
-        windows, edges = sums[: owners[-1]], sums[owners[-1] :].reshape(2, len(tokens), self.dimensions)
-        whole = windows if len(windows) == len(tokens) else np.add.reduceat(windows, owners[:-1], axis=0)
-        views = np.stack([whole, windows[owners[:-1]], *edges], axis=1)
-        return Encoded(tokens, l2_normalise(views), l2_normalise(windows), owners)
+        views = [np.stack(sides, axis=1).ravel() for sides in zip(*view_bounds(tokens), strict=True)]
+        sums = self._sums(tokens.ids, *map(np.append, views, (starts[:-1], starts[1:])))
+        rows = l2_normalise(sums)
+        split = len(tokens) * len(VIEWS)
+        return Encoded(tokens, rows[:split].reshape(-1, len(VIEWS), self.dimensions), rows[split:], owners)
 
-    def _sums(
-        self, ids: NDArray[np.int32], bounds: Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]]
-    ) -> NDArray[np.float32]:
-        """Sum of the rows of `ids[start:end]` for every bound (start, end), end to end. Bounds overlap; tokens are cut
-        where any of them begins or ends, so that each row is fetched once and pieces add up."""
-        first, last = (np.concatenate(side) for side in zip(*bounds, strict=True))
-        cuts = np.unique(np.concatenate([first, last]))
+    def _sums(self, ids: NDArray[np.int32], first: NDArray[np.int64], last: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Sum of the rows of `ids[first[i]:last[i]]` for each i. These overlap; tokens are cut where any of them begins
+        or ends, so that each row is fetched once and pieces add up."""
+        is_cut = np.zeros(len(ids) + 1, np.bool_)
+        is_cut[first] = is_cut[last] = True
+        cuts = np.flatnonzero(is_cut)
         pieces = _range_sums(ids, cuts[:-1], cuts[1:], self._table)
         begin, end = np.searchsorted(cuts, first), np.searchsorted(cuts, last)
         return _range_sums(np.arange(len(pieces), dtype=np.int32), begin, end, pieces)

@@ -53,23 +53,39 @@ class Calendar:
     last_rows: Ints
 
 
+@dataclass(frozen=True)
+class Begun:
+    """Where A accounts stand before the rows of a calendar: their first day [A], and s of the last active day before
+    that of their first row [A], 0 without one."""
+
+    first_day: Ints
+    previous: Ints
+
+
 def start_weight(s: Ints) -> Floats:
     """g(s): the share of the wealth that starts after day s; 1 at s = 0, falling to 0 slowly."""
     return np.asarray(1 / (1 + np.log2(1 + s)))
 
 
-def make_calendar(account: Ints, day: Ints) -> Calendar:
-    """Arrange rows, sorted by account, then day, then time. s counts days from the account's first, which is 1.
+def make_calendar(account: Ints, day: Ints, begun: Begun | None = None) -> Calendar:
+    """Arrange rows, sorted by account, then day, then time. s counts days from the account's first, which is 1; `begun`
+    says where accounts stand that had rows before these.
 
     A day with rows in one channel only is a day of both: the other's D is 0 there, and since (g(p) - g(s)) + (g(s) -
     g(t)) = g(p) - g(t), a day with D = 0 changes neither its E nor any later one.
     """
     new_account, new_day = changes(account), changes(account, day)
     first_row = np.flatnonzero(new_day)
-    owner, date = (np.cumsum(new_account) - 1)[first_row], day[first_row]
+    row_owner = np.cumsum(new_account) - 1
+    owner, date = row_owner[first_row], day[first_row]
     opens = np.flatnonzero(new_account[first_row])
-    s = date - date[opens][owner] + 1
-    previous = np.where(new_account[first_row], 0, np.roll(s, 1))
+    known = begun if begun is not None else Begun(date[opens], np.zeros(len(opens), np.int64))
+    s = date - known.first_day[owner] + 1
+    previous = np.where(new_account[first_row], known.previous[owner], np.roll(s, 1))
+    if len(s) == len(opens):  # one day each, as where a few new events are folded: what follows would come to this
+        last, log_rest = np.flatnonzero(np.append(new_account, True)[1:]), np.log(start_weight(s))
+        log_start = np.log(start_weight(previous) - start_weight(s))
+        return Calendar([Round(np.arange(len(account)), row_owner, last, owner, log_start, log_rest)], last)
     row_day = np.cumsum(new_day) - 1
     ordinal = (np.arange(len(s)) - opens[owner])[row_day]
     by_round = np.argsort(ordinal, kind="stable")
@@ -90,14 +106,20 @@ def log_capital(calendar: Calendar, factors: Factors, opening: Factors | None = 
     log_e = np.empty((sum(len(part.rows) for part in calendar.rounds), width))
     for part in calendar.rounds:
         won, before = factors(part.rows), log_a[part.account]
-        started = (part.log_start - np.log(n_bets))[:, None, None]
         if opening is None:
-            after = np.logaddexp(before, started)[part.day] + won
+            after = opened(before, part.log_start)[part.day] + won
         else:
-            after = np.logaddexp(before[part.day] + won, started[part.day] + opening(part.rows))
+            started = part.log_start[part.day, None, None] - np.log(n_bets)
+            after = np.logaddexp(before[part.day] + won, started + opening(part.rows))
         log_e[part.rows] = np.logaddexp(log_sum(after), part.log_rest[part.day, None])
         log_a[part.account] = after[part.last]
     return log_e
+
+
+def opened(log_a: Floats, log_start: Floats) -> Floats:
+    """Wealth [n, c, k] with what starts on the day (`log_start` [n]) spread over the bets; all of it then has the day's
+    factors."""
+    return np.asarray(np.logaddexp(log_a, (log_start - np.log(log_a.shape[-1]))[:, None, None]))
 
 
 def match_factors(n: Ints, hits: Ints, rate: float, bets: Sequence[float] = BETS) -> Factors:
@@ -145,10 +167,12 @@ def changes(*columns: NDArray[np.generic]) -> Bools:
 
 
 def running(values: Ints, starts: Bools) -> Ints:
-    """Running totals over rows, begun anew where `starts`."""
-    total = np.cumsum(values, axis=0)
-    before = (total - values)[starts]
-    return np.asarray(total - before[np.cumsum(starts) - 1])
+    """Running totals over rows, begun anew where `starts`, of the same type."""
+    total = np.cumsum(values, axis=0, dtype=values.dtype)
+    first = np.flatnonzero(starts)
+    before = total[first] - values[first]
+    total -= np.repeat(before, np.diff(first, append=len(values)), axis=0)
+    return total
 
 
 def record_rows(account: Ints, values: Floats) -> Ints:

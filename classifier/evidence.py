@@ -66,18 +66,15 @@ class Baselines:
 
 
 @dataclass(frozen=True)
-class Replay:
-    """What A accounts' units say, sorted by account; natural logs.
+class Evidence:
+    """What is held against A accounts, in any order; natural logs.
 
     `log_e*` are current values, `log_max_e*` maxima over the events replayed; `*_target` are [A, 4], a column a target.
     `log_review*` is the current e with public matches counted as matches and intent uncapped, so at least `log_e`. It
     is for review only and carries no guarantee: m1 is not certified for public families. `log_basis` [A, 3] is the mean
     over targets of what the signature channel, the same with public matches, and the intent channel say alone.
-    `record_*`: whenever an account's e exceeded all before, in (account, time) order: index of the account, us since
-    1970, new M; only those of at least the `least_record` that was asked for.
     """
 
-    account_ids: pa.Array
     n_units: Ints
     log_e: Floats
     log_max_e: Floats
@@ -86,6 +83,17 @@ class Replay:
     log_review: Floats
     log_review_target: Floats
     log_basis: Floats
+
+
+@dataclass(frozen=True)
+class Replay(Evidence):
+    """What A accounts' units say, sorted by account.
+
+    `record_*`: whenever an account's e exceeded all before, in (account, time) order: index of the account, us since
+    1970, new M; only those of at least the `least_record` that was asked for.
+    """
+
+    account_ids: pa.Array
     record_account: Ints
     record_us: Ints
     record_log_e: Floats
@@ -176,10 +184,10 @@ def minimum_units(log_threshold: float, m1: float, share: float = 0.5) -> int:
 
 def join_channels(signature: Floats, intent: Floats) -> Floats:
     """log e_c from log E1_c and log E2_c, of any shape."""
-    return np.asarray(signature + np.minimum(_hedged(intent), np.log(CAP)))
+    return np.asarray(signature + np.minimum(hedged(intent), np.log(CAP)))
 
 
-def _hedged(intent: Floats) -> Floats:
+def hedged(intent: Floats) -> Floats:
     """log(1/2 + E2/2): half of the wealth never bets on intent."""
     return np.asarray(np.logaddexp(0, intent) - np.log(2))
 
@@ -246,7 +254,7 @@ def _replay_block(units: pa.Table, baselines: Baselines, least_record: float) ->
     public[also] = _match_capital(account[also], day[also], tally.n1[also], tally.hits_any[also], baselines.m1)
     intent = log_capital(calendar, level_factors(tally.hist, baselines.m2))
     log_e_target = join_channels(signature, intent)
-    log_e, log_review_target = mean_over_targets(log_e_target), public[last] + _hedged(intent[last])
+    log_e, log_review_target = mean_over_targets(log_e_target), public[last] + hedged(intent[last])
     records = record_rows(account, log_e)
     records = records[log_e[records] >= least_record]
     signature_rows = units["channel"].to_numpy() == Channel.SIGNATURE
@@ -263,7 +271,7 @@ def _replay_block(units: pa.Table, baselines: Baselines, least_record: float) ->
             [
                 mean_over_targets(signature[last]),
                 mean_over_targets(public[last]),
-                mean_over_targets(_hedged(intent[last])),
+                mean_over_targets(hedged(intent[last])),
             ],
             axis=1,
         ),

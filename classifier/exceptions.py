@@ -43,7 +43,7 @@ def excuse(units: pa.Table, exceptions: Sequence[AgreedException]) -> Excused:
     """Merged units with y and y_public 0 where an exception holds; nothing else changes, and no row goes."""
     theirs = np.flatnonzero(pc.is_in(units["account_id"], pa.array([e.account for e in exceptions], pa.string())))
     own = units.take(theirs)
-    holds = [np.asarray(_holds(own, exception)) & _counts(own) for exception in exceptions]
+    holds = [holds_for(own, exception) & _counts(own) for exception in exceptions]
     excused = theirs[np.logical_or.reduce([np.zeros(len(theirs), bool), *holds])]
     for name in ("y", "y_public"):
         values = units[name].to_numpy().copy()
@@ -53,7 +53,8 @@ def excuse(units: pa.Table, exceptions: Sequence[AgreedException]) -> Excused:
     return Excused(units, [int(rows.sum()) for rows in holds])
 
 
-def _holds(units: pa.Table, exception: AgreedException) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+def holds_for(units: pa.Table, exception: AgreedException) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    """Units of the account, and of the family, up to the end of the agreement, [rows]."""
     end = datetime.combine(exception.until, datetime.min.time(), UTC) + timedelta(days=1)
     rows = pc.and_(
         pc.and_(pc.equal(units["account_id"], exception.account), pc.less(units["timestamp"], pa.scalar(end))),

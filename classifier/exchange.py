@@ -31,7 +31,6 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from classifier.bundle import identify
-from classifier.catalogue import NO_EXCLUSIVE
 from classifier.catalogue_folder import is_id
 from classifier.errors import InputError
 from classifier.shingles import SHINGLE_WORDS
@@ -63,7 +62,7 @@ class Exchange:
     Attributes:
         id: digest of all of it.
         encoder: digest of the encoder that made the vectors.
-        shared: the signatures; their ids are distinct, and none is exclusive.
+        shared: the signatures; their ids are distinct. Whoever takes an exclusive one certifies it on his own traffic.
     """
 
     id: str
@@ -77,6 +76,10 @@ class Exchange:
         return replace(
             self, shared=tuple(replace(one, signature=one.signature.without_vectors()) for one in self.shared)
         )
+
+    def taken_as(self, tier: Tier) -> Exchange:
+        """The same, its signatures of extraction of a tier: what they are to a peer, they need not be here."""
+        return replace(self, shared=tuple(_taken_as(one, tier) for one in self.shared))
 
 
 def pack(shared: Sequence[SharedSignature], encoder: str) -> bytes:
@@ -114,6 +117,13 @@ def parse_exchange(raw: bytes, where: Path | str) -> Exchange:
         return _parsed(document, raw)
     except (LookupError, TypeError, ValueError, AttributeError, RecursionError, SafetensorError) as error:
         raise _refusal(where, f"it is not as expected ({error})") from error
+
+
+def _taken_as(shared: SharedSignature, tier: Tier) -> SharedSignature:
+    facts = shared.signature.facts
+    if facts.tier is Tier.BENIGN:
+        return shared
+    return replace(shared, signature=replace(shared.signature, facts=replace(facts, tier=tier)))
 
 
 def _read(path: Path) -> bytes:
@@ -175,10 +185,7 @@ def _facts(row: Mapping[str, Any]) -> Facts:
     strange = row.keys() - Facts.__dataclass_fields__.keys() - {"n_samples", "n_accounts"}
     if strange:
         raise ValueError(f"a signature has {len(strange)} fields that are no facts")
-    facts = parse_facts({name: row[name] for name in Facts.__dataclass_fields__})
-    if facts.tier is Tier.EXCLUSIVE:
-        raise ValueError(f"signature {facts.id} is exclusive, but {NO_EXCLUSIVE}")
-    return facts
+    return parse_facts({name: row[name] for name in Facts.__dataclass_fields__})
 
 
 def _counts(row: Mapping[str, Any]) -> tuple[int, int]:

@@ -72,10 +72,9 @@ class Heads:
     def logits(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
         """[n, d] -> [n, LOGITS]."""
         n = len(features)
-        padded = np.zeros((-(-n // _BLOCK) * _BLOCK, features.shape[1]), np.float32)
-        padded[:n] = features
-        blocks = [self._run(padded[start : start + _BLOCK]) for start in range(0, len(padded), _BLOCK)]
+        blocks = [self._run(features[start : start + _BLOCK]) for start in range(0, n, _BLOCK)]
         return np.concatenate(blocks)[:n] if blocks else np.zeros((0, LOGITS), np.float32)
 
     def _run(self, block: NDArray[np.float32]) -> NDArray[np.float32]:
-        return np.asarray(self._session.run(["logits"], {"features": block})[0], np.float32)
+        padded = np.pad(block, ((0, _BLOCK - len(block)), (0, 0))) if len(block) < _BLOCK else block
+        return np.asarray(self._session.run(["logits"], {"features": padded})[0], np.float32)

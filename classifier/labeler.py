@@ -2,17 +2,18 @@
 
     events -> reveal -> text -> encoder -> [templates, lexicon + heads, transformer] -> **labeler** -> labels, units
 
-One prompt is a batch of one. Work goes through in blocks that fit the processor's cache; nothing depends on how events
-are batched.
+One prompt is a batch of one. Work goes through in blocks; nothing depends on how events are batched.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from classifier.encoder import Encoded, StaticEncoder
@@ -20,11 +21,13 @@ from classifier.heads import Calibration, Heads, calibrated_probabilities
 from classifier.lexicon import Lexicon
 from classifier.reveal import Revealed, reveal_all
 from classifier.templates import Matches, TemplateIndex
-from classifier.text import keyed_hash, normalise_text, original_span, scaffold_anchors, scored_text
+from classifier.text import head_anchor, keyed_hashes, normal_form, original_span, scored_text, tail_anchor
 from classifier.transformer import Transformer
 from classifier.types import CAPABILITIES, LABEL_SCHEMA, LEVELS, TARGETS, UNIT_SCHEMA, Channel, Tier
 
-BLOCK = 1024
+BLOCK = 4096
+"""Events that go through together: so many that a stage has its tables in the processor's cache for most of its time,
+so few that what it makes of them is not out of it when the next stage reads that."""
 EXTRACTION = len(CAPABILITIES)
 """Column of the heads' output that holds the extraction probability."""
 LEAST_LETTERS = 20
@@ -37,6 +40,8 @@ PUBLIC_CERTAINTY = np.float32(0.998)
 evidence hangs on it, since a matched prompt is no unit of the intent channel."""
 MOST_CERTAIN_OPINION = np.float32(0.997)
 """`p_extraction` of any other prompt is at most this: an opinion does not outweigh a match."""
+ALWAYS = np.iinfo(np.int64).min
+"""When signatures were approved that are in force at any time, such as those of a bundle."""
 _LEAST_OPINION = 1e-6  # keeps log-odds finite: certain of both would be no number
 
 Floats = NDArray[np.float32]
@@ -54,11 +59,11 @@ class Labelled:
 
 @dataclass(frozen=True)
 class Reading:
-    """Texts as the models see them: what n scored texts mean, their normal forms, encodings, and probabilities [n, 4]
-    (see `heads`)."""
+    """Texts as the models see them: what n scored texts mean, their normal forms in UTF-8, encodings, and probabilities
+    [n, 4] (see `heads`)."""
 
     texts: Sequence[str]
-    normalised: Sequence[str]
+    normal: Sequence[bytes]
     encoded: Encoded
     probabilities: Floats
 
@@ -68,16 +73,17 @@ class Judgement:
     """What is concluded of n prompts, all arrays of n rows.
 
     `capability`, `target`: index into TARGETS of what the prompt asks for, and of what a match in it aims at.
-    `p_capability` [n, 4] over TARGETS and `p_extraction`: of what no benign signature excuses. `exclusive`, `public`:
-    a verified match of that tier.
-    `explained`: a benign signature accounts for the whole. `spans` [n, 2]: characters of what the scored text means,
-    from the first to past the last shingle of the match; what stands between is taken for part of it.
+    `p_capability` [n, 4] over TARGETS, `p_extraction` and `opinion`, which is it without any match: of what no benign
+    signature excuses. `exclusive`, `public`: a verified match of that tier.
+    `explained`: a benign signature accounts for all but a match. `spans` [n, 2]: characters of what the scored text
+    means, from the first to past the last shingle of the match; what stands between is taken for part of it.
     """
 
     capability: Ints
     target: Ints
     p_capability: Floats
     p_extraction: Floats
+    opinion: Floats
     exclusive: Bools
     public: Bools
     explained: Bools
@@ -135,7 +141,7 @@ def fused_extraction(opinion: Floats, exclusive: Bools, public: Bools) -> Floats
 class Labeler:
     """The models of a bundle, put together. `thresholds` [3]: least probability to name each capability. `cascade`:
     None in
-    a bundle of the static tier alone."""
+    a bundle of the static tier alone. `approved_us`: when local exclusive signatures were approved, by id."""
 
     def __init__(
         self,
@@ -147,12 +153,14 @@ class Labeler:
         cascade: Cascade | None,
         thresholds: Floats,
         hash_key: bytes,
+        approved_us: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
         self.encoder, self.templates, self.lexicon, self.heads = encoder, templates, lexicon, heads
         self._calibration, self.cascade = calibration, cascade
         self._thresholds, self._hash_key = thresholds, hash_key
         facts = [signature.facts for signature in templates.signatures]
         self._exclusive = np.array([fact.tier is Tier.EXCLUSIVE for fact in facts] + [False])  # index -1: no match
+        self._approved_us = np.array([approved_us.get(fact.id, ALWAYS) for fact in facts] + [ALWAYS])
         self._target = np.array([TARGETS.index(fact.target) if fact.target else -1 for fact in facts] + [-1])
         self._ids = pa.array([*(fact.id for fact in facts), None], pa.string())
         self._families = pa.array([*(fact.family for fact in facts), None], pa.string())
@@ -168,13 +176,13 @@ class Labeler:
 
     def read(self, texts: Sequence[str]) -> Reading:
         """Encode and classify scored texts."""
-        normalised = [normalise_text(text) for text in texts]
-        encoded = self.encoder.encode(normalised)
+        normal = [normal_form(text) for text in texts]
+        encoded = self.encoder.encode(normal)
         logits = self.heads.logits(head_features(encoded, self.lexicon.scores(encoded.tokens)))
         probabilities = calibrated_probabilities(logits, self._calibration)
         if self.cascade is not None:
-            probabilities = _second_opinion(probabilities, normalised, self.cascade)
-        return Reading(texts, normalised, encoded, probabilities)
+            probabilities = _second_opinion(probabilities, normal, self.cascade)
+        return Reading(texts, normal, encoded, probabilities)
 
     def _label_block(self, events: pa.RecordBatch) -> tuple[pa.RecordBatch, list[pa.RecordBatch]]:
         sent = zip(events.column("system").to_pylist(), events.column("prompt").to_pylist(), strict=True)
@@ -182,12 +190,20 @@ class Labeler:
         reading = self.read([revealed.text for revealed in sent_texts])
         matches = self.templates.match(reading.encoded)
         judgement = self._judge(reading, matches)
-        keys = np.array([keyed_hash(text.encode(), self._hash_key) for text in reading.normalised], np.uint64)
-        scaffolds = [[keyed_hash(a, self._hash_key) for a in scaffold_anchors(text)] for text in reading.normalised]
+        keys = keyed_hashes(reading.normal, self._hash_key)
+        scaffolds = self._scaffolds(reading.normal)
         spans = _sent_spans(sent_texts, judgement.spans, matches.index >= 0)
         labels = self._labels(events, reading, matches, judgement, spans, keys, scaffolds)
-        primary = np.array([hashes[0] for hashes in scaffolds], np.uint64)
+        primary = pc.list_element(scaffolds, 0).to_numpy()
         return labels, self._units(events, matches, judgement, keys, primary)
+
+    def _scaffolds(self, normal: Sequence[bytes]) -> pa.ListArray:
+        """Hashes of the anchors of each text, its head's first; one where both are the same."""
+        sides = [keyed_hashes(map(anchor, normal), self._hash_key) for anchor in (head_anchor, tail_anchor)]
+        hashes = np.stack(sides, axis=1)
+        listed = np.ones_like(hashes, np.bool_)
+        listed[:, 1] = sides[0] != sides[1]
+        return pa.ListArray.from_arrays(np.append(0, listed.sum(axis=1).cumsum()).astype(np.int32), hashes[listed])
 
     def _judge(self, reading: Reading, matches: Matches) -> Judgement:
         """Put classifier and matches together: what a benign signature covers is excused, and what a match leaves open
@@ -200,8 +216,8 @@ class Labeler:
         outside, leftover = self._read_outside(reading, benign_spans, benign)
         exclusive = self._exclusive[matches.index]
         public = matched & ~exclusive
-        explained = benign & ~leftover & ~matched
-        extraction = np.where(explained, np.float32(0), outside[:, EXTRACTION])
+        explained = benign & ~leftover
+        extraction = np.where(explained & ~matched, np.float32(0), outside[:, EXTRACTION])
         named = self._target[matches.index]
         payload, _ = self._read_outside(reading, spans, matched & (named < 0))
         target = np.where(named >= 0, named, decide_capability(payload, self._thresholds))
@@ -212,6 +228,7 @@ class Labeler:
             target=target,
             p_capability=np.concatenate([capabilities, other.clip(0)[:, None]], axis=1),
             p_extraction=fused_extraction(extraction, exclusive, public),
+            opinion=np.minimum(extraction, MOST_CERTAIN_OPINION),
             exclusive=exclusive,
             public=public,
             explained=explained,
@@ -239,7 +256,7 @@ class Labeler:
         judgement: Judgement,
         spans: Ints,
         keys: NDArray[np.uint64],
-        scaffolds: list[list[int]],
+        scaffolds: pa.ListArray,
     ) -> pa.RecordBatch:
         none = matches.index < 0
         benign = pa.array(np.where(matches.benign < 0, len(self._ids) - 1, matches.benign))
@@ -260,7 +277,7 @@ class Labeler:
             "match_end": pa.array(spans[:, 1], pa.int32(), mask=none),
             "benign_app": self._families.take(benign),
             "unit": pa.array(keys),
-            "scaffolds": pa.array(scaffolds, pa.list_(pa.uint64())),
+            "scaffolds": scaffolds,
         }
         return pa.RecordBatch.from_arrays([columns[name] for name in LABEL_SCHEMA.names], schema=LABEL_SCHEMA)
 
@@ -273,21 +290,27 @@ class Labeler:
         scaffolds: NDArray[np.uint64],
     ) -> list[pa.RecordBatch]:
         """One signature-channel row an event, and one intent-channel row where nothing matched and something is
-        unexplained."""
+        unexplained.
+
+        A local exclusive signature may have been learnt from what was sent up to its approval. There its match is no
+        hit, and intent is bet on as if it were not known: else an honest account's own prompts would be picked out of
+        its past by what it sent, which no null allows.
+        """
         n = len(keys)
+        early = _microseconds(events) <= self._approved_us[matches.index]
         bits = (1 << judgement.target).astype(np.uint8)
         matched = matches.index >= 0
         family = self._families.take(pa.array(np.where(matched, matches.index, len(self._families) - 1)))
         signature = {
             "channel": np.full(n, Channel.SIGNATURE, np.uint8),
             "key": keys,
-            "y": np.where(judgement.exclusive, bits, 0).astype(np.uint8),
+            "y": np.where(judgement.exclusive & ~early, bits, 0).astype(np.uint8),
             "y_public": np.where(judgement.public, bits, 0).astype(np.uint8),
             "matched": matched.astype(np.uint8),
             **{f"level_{name}": np.zeros(n, np.uint8) for name in TARGETS},
             "family": family,
         }
-        levels = np.rint(LEVELS * judgement.p_extraction[:, None] * judgement.p_capability).astype(np.uint8)
+        levels = np.rint(LEVELS * judgement.opinion[:, None] * judgement.p_capability).astype(np.uint8)
         nothing = np.zeros(n, np.uint8)
         intent = {
             "channel": np.full(n, Channel.INTENT, np.uint8),
@@ -298,17 +321,21 @@ class Labeler:
             **{f"level_{name}": levels[:, c] for c, name in enumerate(TARGETS)},
             "family": pa.nulls(n, pa.string()),
         }
-        counted = pa.array(~matched & ~judgement.explained)
+        counted = pa.array((~matched | early) & ~judgement.explained)
         return [_unit_rows(events, signature), _unit_rows(events, intent).filter(counted)]
 
 
-def _second_opinion(probabilities: Floats, normalised: Sequence[str], cascade: Cascade) -> Floats:
+def _second_opinion(probabilities: Floats, normal: Sequence[bytes], cascade: Cascade) -> Floats:
     """Probabilities, those of undecided rows with what the transformer says of them."""
     rows = np.flatnonzero(undecided(probabilities, cascade.margin))
     told = probabilities.copy()
-    logits = cascade.transformer.logits([normalised[row] for row in rows.tolist()])
+    logits = cascade.transformer.logits([normal[row].decode() for row in rows.tolist()])
     told[rows] = calibrated_probabilities(logits, cascade.calibration)
     return cascaded(probabilities, told, cascade.margin)
+
+
+def _microseconds(events: pa.RecordBatch) -> Ints:
+    return np.asarray(events.column("timestamp").cast(pa.int64()).to_numpy())
 
 
 def _unit_rows(

@@ -11,13 +11,15 @@ import numpy as np
 import pyarrow as pa
 
 from classifier.bundle import Bundle, Decisions, Stratum, identify, open_bundle
-from classifier.catalogue import Catalogue, open_catalogue
+from classifier.catalogue import Catalogue, Entry, open_catalogue
+from classifier.certification import certify
 from classifier.encoder import StaticEncoder
 from classifier.errors import BundleError
 from classifier.evidence import Baselines
 from classifier.heads import Heads
 from classifier.labeler import Cascade, Labeler, Labelled
 from classifier.lexicon import Lexicon
+from classifier.reachback import Approval
 from classifier.shingles import Shingler
 from classifier.templates import FACTS_FILE, SHINGLES_FILE, VECTORS_FILE, TemplateIndex
 from classifier.transformer import TRANSFORMER, TRANSFORMER_TOKENIZER, Transformer
@@ -86,6 +88,11 @@ class Pipeline:
         return self.catalogue.id if self.catalogue is not None else EMPTY_CATALOGUE
 
     @property
+    def tokenizer(self) -> str:
+        """Library that cuts texts into tokens: one of two of very different speed (see `encoder.Tokenizer`)."""
+        return self.labeler.encoder.tokenizer.run_by
+
+    @property
     def encoder_digest(self) -> str:
         """Names the encoder: vectors of two encoders cannot be compared."""
         return _encoder_digest(self._bundle)
@@ -96,7 +103,20 @@ class Pipeline:
 
     @property
     def certification(self) -> tuple[Stratum, ...]:
-        return self._bundle.manifest.facts.certification
+        """Of the bundle, and of each local exclusive family, which the bundle's accounts were not measured by."""
+        local = {entry.signature.facts.family: entry.origin.n_certified for entry in self._exclusive}
+        own = (certify(f"ordinary accounts, of {family}", [False] * n) for family, n in local.items())
+        return (*self._bundle.manifest.facts.certification, *own)
+
+    @property
+    def approvals(self) -> dict[str, Approval]:
+        """Of local exclusive families, by name."""
+        ordered = sorted(self._exclusive, key=lambda entry: entry.origin.since_us)  # of two, the later one counts
+        return {entry.signature.facts.family: _approval(entry) for entry in ordered}
+
+    @property
+    def _exclusive(self) -> list[Entry]:
+        return self.catalogue.exclusive if self.catalogue is not None else []
 
     @property
     def n_families(self) -> int:
@@ -120,7 +140,14 @@ def load_labeler(
         cascade=_cascade(folder, decisions),
         thresholds=np.array([decisions.thresholds[name] for name in CAPABILITIES], np.float32),
         hash_key=hash_key,
+        approved_us={
+            one.signature.facts.id: one.origin.since_us for one in (local.exclusive if local is not None else ())
+        },
     )
+
+
+def _approval(entry: Entry) -> Approval:
+    return Approval(entry.origin.since_us, entry.signature.facts.target)
 
 
 def _layered(index: TemplateIndex, local: Catalogue) -> TemplateIndex:

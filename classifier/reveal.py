@@ -13,9 +13,11 @@ import re
 from codecs import encode, getincrementaldecoder
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
 
 import numpy as np
+from numpy.typing import NDArray
 
 DEPTH = 3
 """Encodings within encodings that are undone: models follow each further one less often."""
@@ -40,8 +42,7 @@ _ROT13_WORDS = re.compile(
     r"(?i)\b(?:gur|naq|lbh|lbhe|sbe|guvf|jvgu|gung|ner|abg|sebz|juvpu|rnpu|jung|ubj|gb|vf|bs|vg|cyrnfr|znxr|jevgr|hfr)\b"
 )
 _CUT = re.compile(rb"^[\x80-\xbf]{1,3}")
-_ENDS_RUN = np.zeros(256, np.bool_)
-_ENDS_RUN[:33] = _ENDS_RUN[127:] = True  # other scripts have long runs, and no encoding is of them
+_OF_RUN = bytes(not 32 < byte < 127 for byte in range(256))  # 0: other scripts have long runs, no encoding is of them
 _SIGNS = tuple(re.compile(sign.pattern.encode(), sign.flags & re.IGNORECASE) for sign in (_TAG, _ENTITIES))
 
 
@@ -54,8 +55,7 @@ class Piece:
     meaning: str
 
 
-@dataclass(frozen=True)
-class Revealed:
+class Revealed(NamedTuple):
     """`text`: what was meant. `pieces`: what was replaced in what was sent, in order and apart."""
 
     text: str
@@ -96,25 +96,33 @@ def reveal(text: str, depth: int = DEPTH) -> Revealed:
 
 
 def _suspects(texts: Sequence[str]) -> list[bool]:
-    """Which texts have a tag, an entity, a run or a word that a disguise has."""
+    """Which texts have a tag, an entity, a run or a word that a disguise has; hardly any others."""
     raw = [text.encode("utf-8", "replace") for text in texts]
     joined = b"\n".join([*raw, b""])
-    ends = np.flatnonzero(_ENDS_RUN[np.frombuffer(joined, np.uint8)])
-    runs = ends[np.diff(ends, prepend=-1) > LONG_RUN]
     signs = [found.start() for sign in _SIGNS for found in sign.finditer(joined)]
-    rotated = [place for word in _ROTATED for place in _places(joined, word.encode())]
     suspect = np.zeros(len(raw), np.bool_)
     tails = np.cumsum([len(one) + 1 for one in raw])
-    for places in (runs, np.array(signs, np.int64), np.array(rotated, np.int64)):
+    for places in (_runs(joined), np.array(signs, np.int64), *(_places(joined, word) for word in _ROTATED)):
         suspect[np.searchsorted(tails, places, side="right")] = True
     return suspect.tolist()
 
 
-def _places(joined: bytes, word: bytes) -> Iterator[int]:
-    place = joined.find(word)
-    while place >= 0:
-        yield place
-        place = joined.find(word, place + 1)
+def _runs(joined: bytes) -> NDArray[np.int64]:
+    """Places in all runs of LONG_RUN bytes or more, and in some that are a little shorter: a run of 40 bytes holds four
+    words of eight side by side, wherever it begins."""
+    words = np.frombuffer(joined.translate(_OF_RUN), np.uint64, len(joined) // 8) == 0
+    for reach in (1, 2):  # side by side: two, then four
+        words = words[:-reach] & words[reach:]
+    return 8 * np.flatnonzero(words)
+
+
+def _places(joined: bytes, word: str) -> NDArray[np.int64]:
+    """Where a word of ASCII stands: letter by letter for the whole batch, which is faster than `bytes.find`."""
+    codes = np.frombuffer(joined, np.uint8)
+    found = np.ones(max(len(codes) - len(word) + 1, 0), np.bool_)
+    for ahead, letter in enumerate(word.encode()):
+        found &= codes[ahead : ahead + len(found)] == letter
+    return np.flatnonzero(found)
 
 
 def _pieces(text: str, depth: int) -> Iterator[Piece]:

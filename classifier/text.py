@@ -10,11 +10,15 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterable
+from functools import lru_cache
 from hashlib import blake2b
+from string import ascii_lowercase
 
 import numpy as np
+from numpy.typing import NDArray
 
-from classifier.confusables import read_look_alikes
+from classifier.confusables import LOOK_ALIKES, read_look_alikes
 
 SYSTEM_SEPARATOR = "\n\n"
 ANCHOR_BYTES = 96
@@ -30,7 +34,10 @@ _INVISIBLE = re.compile(
 _UNCLEAN = re.compile(f"{_INVISIBLE.pattern[:-1]}\ud800-\udfff]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _ASCII_SPACE = np.array([chr(code).isspace() for code in range(128)])
+_ASCII = bytes(range(128))
+_FOLDED = bytes(0x20 if code < 128 and _ASCII_SPACE[code] else code for code in range(256)).lower()
 _DIGITS = b"0123456789"
+_REACH = 2 * ANCHOR_BYTES  # how much of a text an anchor is taken from
 
 
 def scored_text(system: str | None, prompt: str) -> str:
@@ -41,11 +48,35 @@ def scored_text(system: str | None, prompt: str) -> str:
 def normalise_text(text: str) -> str:
     """NFKC, no invisible characters, look-alikes read, lower case, runs of whitespace as one space. Lone surrogates
     become U+FFFD. Idempotent."""
-    if text.isascii():
-        return " ".join(text.lower().split())
+    return normal_form(text).decode()
+
+
+def normal_form(text: str) -> bytes:
+    """`normalise_text` in UTF-8, which is what is hashed and cut into tokens."""
+    if _is_settled(text):  # nearly always, and a look at the bytes costs a third of the rest
+        folded = text.encode().translate(_FOLDED)
+        while b"  " in folded:
+            folded = folded.replace(b"  ", b" ")
+        return folded.strip(b" ")
     composed = read_look_alikes(unicodedata.normalize("NFKC", _visible(text)))
-    folded = unicodedata.normalize("NFKC", composed.lower())
-    return " ".join(_visible(folded).split())
+    lowered = unicodedata.normalize("NFKC", composed.lower())
+    return " ".join(_visible(lowered).split()).encode()
+
+
+def _is_settled(text: str) -> bool:
+    """Whether nothing but case and spaces of its ASCII tells a text from its normal form."""
+    if text.isascii():
+        return True
+    beyond = text.encode("utf-8", "surrogatepass").translate(None, _ASCII).decode("utf-8", "surrogatepass")
+    return all(map(_stays, set(beyond))) and unicodedata.is_normalized("NFKC", text)
+
+
+@lru_cache(1 << 16)
+def _stays(char: str) -> bool:
+    """Whether a character beyond ASCII is its own normal form, and leaves any letter before it alone."""
+    after = "".join(letter + char for letter in ascii_lowercase)
+    is_folded = unicodedata.normalize("NFKC", after).lower() == after and not char.isspace()
+    return is_folded and char not in LOOK_ALIKES and _visible(char) == char
 
 
 def _visible(text: str) -> str:
@@ -80,14 +111,31 @@ def _prefix_reaching(text: str, length: int) -> int:
     return low
 
 
-def keyed_hash(data: bytes, key: bytes) -> int:
-    """64-bit keyed BLAKE2b. Keyed, so that a dictionary of likely prompts cannot be tried against stored keys."""
-    return int.from_bytes(blake2b(data, digest_size=8, key=key).digest(), "little")
+def keyed_hashes(items: Iterable[bytes], key: bytes) -> NDArray[np.uint64]:
+    """64-bit keyed BLAKE2b of each of n items, [n]. Keyed, so that a dictionary of likely prompts cannot be tried
+    against stored keys."""
+    keyed = blake2b(digest_size=8, key=key)
+
+    def digest(item: bytes) -> bytes:
+        one = keyed.copy()  # a third less than to begin with the key each time
+        one.update(item)
+        return one.digest()
+
+    return np.frombuffer(b"".join(map(digest, items)), "<u8").astype(np.uint64)
 
 
-def scaffold_anchors(normalised: str) -> list[bytes]:
-    """Head and tail of a normalised text, in UTF-8 without its digits: the two places where a template that wraps a
-    payload is constant. One anchor if they are the same."""
-    head = normalised[: 2 * ANCHOR_BYTES].encode("utf-8", "surrogatepass").translate(None, _DIGITS)[:ANCHOR_BYTES]
-    tail = normalised[-2 * ANCHOR_BYTES :].encode("utf-8", "surrogatepass").translate(None, _DIGITS)[-ANCHOR_BYTES:]
-    return [head] if head == tail else [head, tail]
+def head_anchor(normal: bytes) -> bytes:
+    """Beginning of a normal form without its digits. Head and tail are the two places where a template that wraps a
+    payload is constant."""
+    found = normal[:_REACH].translate(None, _DIGITS)[:ANCHOR_BYTES]
+    if len(found) < ANCHOR_BYTES and not normal.isascii():  # the reach is counted in characters
+        found = normal.decode()[:_REACH].encode().translate(None, _DIGITS)[:ANCHOR_BYTES]
+    return found
+
+
+def tail_anchor(normal: bytes) -> bytes:
+    """End of a normal form without its digits."""
+    found = normal[-_REACH:].translate(None, _DIGITS)[-ANCHOR_BYTES:]
+    if len(found) < ANCHOR_BYTES and not normal.isascii():
+        found = normal.decode()[-_REACH:].encode().translate(None, _DIGITS)[-ANCHOR_BYTES:]
+    return found

@@ -34,7 +34,7 @@ class Basis(StrEnum):
     SIGNATURE = "signature"
     INTENT = "intent"
     PUBLIC = "public"
-    ANALYST = "analyst"
+    ANALYST = "analyst"  # linked by what it sent before an analyst approved the family: review, never a flag
 
 
 class Tier(StrEnum):
@@ -103,9 +103,10 @@ UNIT_SCHEMA = pa.schema(
 )
 """`evidence/units-*.parquet`: distinct observations of an account, kept once per (account_id, channel, key) at the
 smallest (timestamp, event_id). `y`: bit c set for a verified exclusive match aimed at TARGETS[c] (signature channel; 0
-in the intent channel). `y_public`: the same bits for a verified match of a public family, which counts for review only.
-`matched`: 1 if any extraction signature, of whatever tier, matched. `level_*`: round(7 * p_extraction * p_c), 0..7
-(intent channel; 0 in the signature channel). `family`: the matched family, for reasons and campaigns."""
+in the intent channel, and up to the approval of a local signature). `y_public`: the same bits for a verified match of a
+public family, which counts for review only. `matched`: 1 if any extraction signature, of whatever tier, matched.
+`level_*`: round(7 * p_extraction * p_c), 0..7 (intent channel; 0 in the signature channel). `family`: the matched
+family, for reasons and campaigns."""
 
 COUNT_SCHEMA = pa.schema(
     [

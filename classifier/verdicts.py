@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from classifier.eprocess import Bools, Floats, Ints, changes
 from classifier.errors import UsageError
-from classifier.evidence import Baselines, Replay, minimum_units
+from classifier.evidence import Baselines, Evidence, Replay, minimum_units
 from classifier.types import TARGETS, Basis, Decision
 
 ALPHA = 0.01
@@ -43,35 +43,40 @@ class Thresholds:
 
 
 @dataclass(frozen=True)
-class Verdicts:
-    """Decisions on A accounts, sorted by account.
+class Judgement:
+    """Decisions on A accounts, in the order of their evidence. `capabilities`: what an account is flagged or reviewed
+    for, strongest first, of TARGETS."""
 
-    `capabilities`: what an account is flagged or reviewed for, strongest first, of TARGETS. `flagged_at` [A]
-    datetime64[us], NaT for the others: event time at which the rule first held.
-    """
-
-    account_ids: pa.Array
     decision: Sequence[Decision]
     basis: Sequence[Basis | None]
     capabilities: Sequence[tuple[str, ...]]
     flagged: Bools
+
+
+@dataclass(frozen=True)
+class Verdicts(Judgement):
+    """Decisions on A accounts, sorted by account, and what they were made by. `flagged_at` [A] datetime64[us], NaT for
+    the others: event time at which the rule first held."""
+
+    account_ids: pa.Array
     flagged_at: Times
     thresholds: Thresholds
 
 
 def decide(replay: Replay, population: int, baselines: Baselines) -> Verdicts:
-    """Judge all accounts of a run, held in memory together: `find_thresholds`, `flag_times` and `judge` in one.
+    """Judge all accounts of a run, held in memory together: `find_thresholds`, `flag_times` and `verdicts_of` in one.
 
     Raises UsageError if the run holds more accounts than the population.
     """
     found = find_thresholds(replay.log_max_e, replay.log_review, population, baselines)
     records = (replay.record_account, replay.record_us, replay.record_log_e)
     times = flag_times(*records, len(replay.account_ids), found.n_flagged, flag_scale(population))
-    return judge(replay, found, times)
+    return verdicts_of(replay, found, times)
 
 
 def find_thresholds(log_max_e: Floats, log_review: Floats, population: int, baselines: Baselines) -> Thresholds:
-    """The thresholds that the evidence of all accounts [A] sets.
+    """The thresholds that the evidence of all accounts sets: M and the current e of each. Those that no threshold can
+    reach, M below 1/ALPHA and e below 1/REVIEW_ALPHA, may be left out.
 
     `population`: registered accounts, an upper bound fixed beforehand and never those "seen so far", which would break
     the rate. Raises UsageError if the run holds more accounts than that.
@@ -92,21 +97,24 @@ def find_thresholds(log_max_e: Floats, log_review: Floats, population: int, base
     )
 
 
-def judge(replay: Replay, thresholds: Thresholds, flagged_at: Times) -> Verdicts:
-    """Decisions on some accounts, given the thresholds that all of them set; `flagged_at` [A] is `flag_times`'s."""
-    flagged = replay.log_max_e >= thresholds.log_flag
-    reviewed = ~flagged & (replay.log_review >= thresholds.log_review)
+def judge(evidence: Evidence, thresholds: Thresholds) -> Judgement:
+    """Decide on accounts by thresholds that were found from all of them; each by its own evidence alone."""
+    flagged = evidence.log_max_e >= thresholds.log_flag
+    reviewed = ~flagged & (evidence.log_review >= thresholds.log_review)
     order = list(Decision)
-    rank = np.select([flagged, reviewed, replay.n_units < thresholds.minimum_units], [3, 2, 0], 1)
-    return Verdicts(
-        account_ids=replay.account_ids,
+    rank = np.select([flagged, reviewed, evidence.n_units < thresholds.minimum_units], [3, 2, 0], 1)
+    return Judgement(
         decision=[order[i] for i in rank],
-        basis=_bases(replay, flagged, reviewed, thresholds.log_review),
-        capabilities=_capabilities(replay, flagged, reviewed, thresholds),
+        basis=_bases(evidence, flagged, reviewed, thresholds.log_review),
+        capabilities=_capabilities(evidence, flagged, reviewed, thresholds),
         flagged=flagged,
-        flagged_at=flagged_at,
-        thresholds=thresholds,
     )
+
+
+def verdicts_of(replay: Replay, thresholds: Thresholds, flagged_at: Times) -> Verdicts:
+    """`judge`'s decisions on replayed accounts, with what they were made by; `flagged_at` [A] is `flag_times`'s."""
+    judged = judge(replay, thresholds)
+    return Verdicts(**vars(judged), account_ids=replay.account_ids, flagged_at=flagged_at, thresholds=thresholds)
 
 
 def least_flag(population: int, n_accounts: int) -> float:
@@ -200,8 +208,8 @@ def _step_up(log_values: Floats, scale: float) -> int:
     return int(np.flatnonzero(enough >= np.arange(n + 1))[-1])
 
 
-def _capabilities(replay: Replay, flagged: Bools, reviewed: Bools, thresholds: Thresholds) -> list[tuple[str, ...]]:
-    strength = np.where(flagged[:, None], replay.log_max_e_target, replay.log_review_target)
+def _capabilities(evidence: Evidence, flagged: Bools, reviewed: Bools, thresholds: Thresholds) -> list[tuple[str, ...]]:
+    strength = np.where(flagged[:, None], evidence.log_max_e_target, evidence.log_review_target)
     least = np.where(flagged, thresholds.log_flag, thresholds.log_review) + math.log(CAPABILITY_FACTOR)
     named: list[tuple[str, ...]] = [()] * len(flagged)
     for i in np.flatnonzero(flagged | reviewed):
@@ -211,9 +219,9 @@ def _capabilities(replay: Replay, flagged: Bools, reviewed: Bools, thresholds: T
     return named
 
 
-def _bases(replay: Replay, flagged: Bools, reviewed: Bools, log_review: float) -> list[Basis | None]:
+def _bases(evidence: Evidence, flagged: Bools, reviewed: Bools, log_review: float) -> list[Basis | None]:
     """Signature if that channel alone suffices, as it does for every flag: intent is capped. Else what says most."""
-    signature, public, intent = replay.log_basis.T
+    signature, public, intent = evidence.log_basis.T
     rank = np.select(
         [~(flagged | reviewed), flagged | (signature >= log_review), intent >= public, public > signature],
         [0, 1, 2, 3],

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import duckdb
@@ -21,6 +22,7 @@ import pyarrow.compute as pc
 from classifier.campaigns import Campaigns
 from classifier.evidence import Baselines, Replay
 from classifier.exceptions import AgreedException
+from classifier.reachback import Link
 from classifier.types import ACCOUNT_SCHEMA, LEVELS, TARGETS, Channel, Decision
 from classifier.verdicts import Verdicts
 from service.database import query
@@ -93,6 +95,7 @@ class Judged(NamedTuple):
     baselines: Baselines
     particulars: Particulars
     excused: Sequence[tuple[AgreedException, int]] = ()  # and how many units
+    links: Mapping[str, Sequence[Link]] = MappingProxyType({})  # by account
 
 
 def particulars(db: duckdb.DuckDBPyConnection, units: pa.Table, accounts: pa.Array) -> Particulars:
@@ -144,7 +147,7 @@ def _verdict_columns(ids: pa.Array, judged: Judged) -> dict[str, pa.Array]:
         "log10_max_e": log10(replay.log_max_e),
         "log10_threshold": pa.array(np.full(n, judged.verdicts.thresholds.log_flag / _PER_LOG10)),
         **{f"log10_e_{name}": log10(replay.log_e_target[:, c]) for c, name in enumerate(TARGETS)},
-        "campaign_id": pa.array([judged.campaigns.of_account.get(name) for name in ids.to_pylist()], text),
+        "campaign_id": pa.array([_campaign_of(name, judged.campaigns) for name in ids.to_pylist()], text),
         "flagged_at": spread(verdicts.flagged_at, None, pa.timestamp("us")).cast(
             ACCOUNT_SCHEMA.field("flagged_at").type
         ),
@@ -177,9 +180,14 @@ def _cases(columns: dict[str, pa.Array], judged: Judged) -> Iterator[Case]:
             public=known.families.get((name, False)),
             intent=known.intent.get(name),
             campaign=campaign,
-            n_campaign_accounts=sizes.get(campaign, 0),
+            n_campaign_accounts=sizes.get(judged.campaigns.of_account.get(name), 0),
             excused=excused.get(name, ()),
+            links=judged.links.get(name, ()),
         )
+
+
+def _campaign_of(account: str, campaigns: Campaigns) -> str | None:
+    return campaigns.of_account.get(account, campaigns.of_linked.get(account))
 
 
 def _family_uses(db: duckdb.DuckDBPyConnection) -> dict[tuple[str, bool], FamilyUse]:

@@ -6,7 +6,7 @@ Used by `template_cli`, `exchange_cli` and `discovery_cli`.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -19,9 +19,12 @@ from service.options import load_pipeline
 if TYPE_CHECKING:
     from classifier.catalogue import Catalogue, Entry
     from classifier.pipeline import Pipeline
+    from classifier.signatures import Signature
     from classifier.signing import Family
-    from service.prompts import Prompts
+    from classifier.types import Tier
+    from service.prompts import Halves, Prompts
     from service.proposals import Proposal
+    from service.recertification import Recertified
 
 LOCAL = Path("catalogue")
 FamilyName = Annotated[str, typer.Option("--family", metavar="NAME", help="What to call it in every output.")]
@@ -50,6 +53,15 @@ Against = Annotated[
         metavar="FILE",
         help="Traffic known to be ordinary, which it must not match, besides the sample that is shipped; held in "
         "memory; may be repeated.",
+    ),
+]
+FlagTier = Annotated[
+    str,
+    typer.Option(
+        "--tier",
+        metavar="NAME",
+        help="public: it is shown, and at most puts an account up for review. exclusive: what is sent from now on may "
+        "flag; half of the accounts in --against must certify that honest ones do not send it.",
     ),
 ]
 
@@ -103,24 +115,55 @@ def add_samples(
 ) -> None:
     """Propose signatures of samples, show them, and add them once confirmed. `samples_of`: called after all that is
     cheap to check was checked."""
-    from service.prompts import read_ordinary
     from service.proposals import propose
 
     pipeline = check_target(target)
-    samples, ordinary = samples_of(pipeline), read_ordinary(against if against is not None else [])
-    proposals = propose(samples, wanted, ordinary, pipeline.labeler)
+    samples, ordinary = samples_of(pipeline), ordinary_for(wanted.tier, against)
+    proposals = propose(samples, wanted, ordinary.tuning, pipeline.labeler)
+    signatures = [proposal.signature for proposal in proposals]
+    certified = certified_for(wanted.tier, signatures, ordinary, pipeline)
     _print_proposals(proposals, samples)
-    add_confirmed(target, [_entry(proposal, target.note) for proposal in proposals], pipeline)
+    print_certified(certified)
+    n = certified.n_accounts if certified is not None else 0
+    add_confirmed(target, lambda since: [_entry(one, since, target.note, n) for one in proposals], pipeline)
 
 
-def add_confirmed(target: Target, entries: list[Entry], pipeline: Pipeline) -> None:
-    """Add entries that were shown, once somebody agrees."""
+def ordinary_for(tier: Tier, against: list[str] | None) -> Halves:
+    """Ordinary prompts to check signatures of a tier on; some are held out where they are to flag."""
+    from classifier.types import Tier
+    from service.prompts import Halves, joined_prompts, read_halves, read_ordinary
+
+    paths = against if against is not None else []
+    return read_halves(paths) if tier is Tier.EXCLUSIVE else Halves(read_ordinary(paths), joined_prompts([]))
+
+
+def certified_for(tier: Tier, signatures: list[Signature], ordinary: Halves, pipeline: Pipeline) -> Recertified | None:
+    """What the held-out accounts certify of signatures; None where none is to flag."""
+    from classifier.types import Tier
+    from service.recertification import recertify
+
+    asked = [signature for signature in signatures if signature.facts.tier is not Tier.BENIGN]
+    if tier is not Tier.EXCLUSIVE or not asked:
+        return None
+    return recertify(asked, ordinary.held_out, pipeline.labeler, pipeline.baselines.m1)
+
+
+def print_certified(certified: Recertified | None) -> None:
+    from service.template_words import certified_lines
+
+    if certified is not None:
+        typer.echo("\n".join(certified_lines(certified)))
+
+
+def add_confirmed(target: Target, entries_at: Callable[[str], list[Entry]], pipeline: Pipeline) -> None:
+    """Add entries that were shown, once somebody agrees. `entries_at`: made of the time at which that is."""
     from classifier.catalogue import add_entries
 
     if target.dry_run:
         typer.echo("Nothing was added (--dry-run).")
     elif target.yes or typer.confirm(f"Add to {target.catalogue}?"):
         onto = pipeline.catalogue.id if pipeline.catalogue is not None else None
+        entries = entries_at(now())
         written = add_entries(target.catalogue, entries, pipeline.encoder_digest, onto)
         typer.echo(f"{said_now(written)}, {len(entries)} of them new; use it with --catalogue {target.catalogue}")
     else:
@@ -131,7 +174,7 @@ def now() -> str:
     """The time, as catalogues hold it."""
     from datetime import UTC, datetime
 
-    return datetime.now(UTC).isoformat(timespec="seconds")
+    return datetime.now(UTC).isoformat(timespec="microseconds")
 
 
 def said_now(written: Catalogue) -> str:
@@ -141,9 +184,22 @@ def said_now(written: Catalogue) -> str:
     return f"{written.path}: now catalogue {written.id} with {counted(len(written.entries), 'signature')}"
 
 
-def family_of(name: str, technique: str | None, capability: str | None, tier: str) -> Family:
+def tier_of(given: str, allowed: Sequence[Tier], against: list[str] | None) -> Tier:
+    """The tier that an option names. Raises UsageError for what cannot be."""
+    from classifier.types import Tier
+
+    if given not in allowed:
+        raise UsageError(f"--tier got {given!r}: expected {', '.join(allowed[:-1])} or {allowed[-1]}.")
+    if Tier(given) is Tier.EXCLUSIVE and not against:
+        raise UsageError(
+            "--tier exclusive needs --against: traffic known to be ordinary, half of whose accounts must certify that "
+            "honest ones do not send it; or give --tier public, which flags nobody."
+        )
+    return Tier(given)
+
+
+def family_of(name: str, technique: str | None, capability: str | None, tier: Tier) -> Family:
     """What signatures are to be called and to say. Raises UsageError for what cannot be."""
-    from classifier.catalogue import NO_EXCLUSIVE
     from classifier.signatures import NAME
     from classifier.signing import Family
     from classifier.types import TARGETS, Tier
@@ -155,13 +211,9 @@ def family_of(name: str, technique: str | None, capability: str | None, tier: st
             )
     if capability is not None and capability not in TARGETS:
         raise UsageError(f"--capability got {capability!r}: expected one of {', '.join(TARGETS)}.")
-    if tier == Tier.EXCLUSIVE.value:
-        raise UsageError(f"--tier got exclusive: {NO_EXCLUSIVE}; give public.")
-    if tier not in (Tier.PUBLIC.value, Tier.BENIGN.value):
-        raise UsageError(f"--tier got {tier!r}: expected public or benign.")
-    if Tier(tier) is Tier.BENIGN and (technique is not None or capability is not None):
+    if tier is Tier.BENIGN and (technique is not None or capability is not None):
         raise UsageError("--tier benign is a harmless application: leave out --technique and --capability.")
-    return Family(name, technique, capability, Tier(tier))
+    return Family(name, technique, capability, tier)
 
 
 def _print_proposals(proposals: list[Proposal], samples: Prompts) -> None:
@@ -173,7 +225,7 @@ def _print_proposals(proposals: list[Proposal], samples: Prompts) -> None:
         typer.echo("\n".join(proposal_lines(proposal, len(samples))))
 
 
-def _entry(proposal: Proposal, note: str) -> Entry:
+def _entry(proposal: Proposal, since: str, note: str, n_certified: int) -> Entry:
     from classifier.catalogue import Entry, Origin
 
-    return Entry(proposal.signature, Origin(now(), note, proposal.n_samples, proposal.n_accounts))
+    return Entry(proposal.signature, Origin(since, note, proposal.n_samples, proposal.n_accounts, n_certified))

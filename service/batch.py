@@ -22,13 +22,15 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from classifier.certification import Certificate
 from classifier.errors import InputError, UsageError
 from classifier.evidence import merge_units
 from classifier.exceptions import AgreedException
 from classifier.labeler import Labelled
 from classifier.types import EVENT_SCHEMA, LABEL_SCHEMA
 from service.findings import Ran, RunSummary, conclude
-from service.formats import AUTO, format_named
+from service.formats import AUTO, reading
+from service.places import StoreError
 from service.records import PART_SCHEMA, ROWS_PER_PART, InputFile, Part, Rejection, expand_inputs, read_parts
 from service.run import LEDGER, RESUME, PartFacts, Planned, RunFolder, Settings, open_run
 from service.seen import SeenIds
@@ -82,38 +84,42 @@ def label(
     *,
     pipeline: Pipeline,
     format: str = AUTO,
+    account_field: str = AUTO,
     population: int | None = None,
     workers: int | None = None,
     fresh: bool = False,
     exceptions: Sequence[AgreedException] = (),
+    certificate: Certificate | None = None,
     progress: Callable[[Progress], None] = lambda progress: None,
     engine: Engine = label_here,
 ) -> RunSummary:
     """Label files, folders and globs of traffic into the folder `out`; resumes there, or adds to what is there.
 
     Args:
+        account_field: where the account stands in a record, several with commas between; as its format has it if auto.
         population: registered accounts, an upper bound that must not depend on the traffic; those of the run if None.
         workers: processes that label; as many as there are processors if None.
         engine: what labels the parts.
         fresh: delete what an earlier run wrote in `out` first.
         exceptions: matches that were agreed to count for nothing; as given now, whatever earlier runs were given.
+        certificate: what evidence is held against, and what is promised; that of bundle and catalogue if None.
         progress: called after every part, in this thread.
 
     Raises:
-        UsageError: no such format, no worker, or a population below the accounts of the run.
+        UsageError: no such format, no account field, no worker, or a population below the accounts of the run.
         InputError: an input cannot be read, or none of its records could be labelled.
         OutputError: `out` cannot be used.
     """
-    format_named(format)
+    reading(format, account_field)
     if workers is not None and workers < 1:
         raise UsageError(f"--workers got {workers}: expected at least 1.")
     started = time.monotonic()
     files = expand_inputs(paths)
-    settings = Settings(pipeline.bundle_id, pipeline.catalogue_id, format, ROWS_PER_PART)
+    settings = Settings(pipeline.bundle_id, pipeline.catalogue_id, format, ROWS_PER_PART, account_field)
     with open_run(out, settings, fresh) as folder:
         ran = engine(Work(folder, pipeline, folder.plan(files), workers, progress))
         seconds = {"label": time.monotonic() - started}
-        return conclude(folder, pipeline, population, ran, seconds, exceptions)
+        return conclude(folder, pipeline, population, ran, seconds, exceptions, certificate)
 
 
 def begun_catalogue(path: Path) -> str | None:
@@ -152,9 +158,11 @@ def parts_of(file: InputFile, settings: Settings, alone: bool) -> Iterator[Part]
     """
     n_parts = 0
     try:
-        for part in read_parts(file, settings.format, settings.rows_per_part):
+        for part in read_parts(file, settings.format, settings.rows_per_part, settings.account_field):
             n_parts += 1
             yield part
+    except StoreError:
+        raise  # nothing is wrong with the file: the run goes on with it when the command is repeated
     except InputError as error:
         if alone:
             raise

@@ -26,6 +26,16 @@ def calibrate(
     out: Annotated[
         Path | None, typer.Option("--out", metavar="FILE", help="Write all of it there, as JSON.", show_default="none")
     ] = None,
+    registered: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--registered",
+            metavar="STRATUM=N",
+            help="How many of your registered accounts are of a stratum; may be repeated. The others count as of the "
+            "one that least is known of.",
+            show_default="unknown",
+        ),
+    ] = None,
     exceptions: Exceptions = None,
 ) -> None:
     """Certify the baselines on your own vetted accounts.
@@ -34,18 +44,23 @@ def calibrate(
     from that, how many of all such accounts may be (95 % confidence), and what false flags may be promised to be. Vet
     accounts by means of your own, never by their verdicts here, and draw them at random within a stratum.
 
+    With `label --calibration`, the file says what evidence is held against: half of these accounts set how much intent
+    is allowed, and the other half certifies it.
+
     \b
     probewatch calibrate run --benign vetted.csv
     probewatch calibrate run --benign vetted.csv --out calibration.json
     """
     from service.calibration import calibrate as measure
-    from service.calibration import write_calibration
+    from service.calibration_file import parse_registered, write_calibration
     from service.calibration_words import calibration_lines
     from service.exceptions import read_exceptions
     from service.vetted import read_vetted
 
     agreed = read_exceptions(exceptions) if exceptions is not None else []
-    found = measure(run, read_vetted(benign), agreed)
+    vetted = read_vetted(benign)
+    numbers = parse_registered(registered if registered is not None else [], set(vetted.values()))
+    found = measure(run, vetted, agreed, numbers)
     if out is not None:
         write_calibration(found, out)
     typer.echo("\n".join(calibration_lines(found)))

@@ -1,6 +1,6 @@
 """The operator's vetted accounts against the baselines of a labelled run: `probewatch calibrate`.
 
-    labelled run, vetted list -> **calibration** -> sentences, a JSON file
+    labelled run, vetted list -> **calibration** -> sentences, a file (`calibration_file`)
 
 What may honestly be promised about a population hangs on how many honest accounts were seen to keep to the baselines;
 an operator has more of them, and of his own kinds, than the project that trained the bundle.
@@ -11,23 +11,24 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from hashlib import blake2b
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import duckdb
 import numpy as np
 import pyarrow as pa
 
-from classifier.bundle import Stratum, largest_epsilon, parse_baselines
-from classifier.certification import FAMILY_PART, certify, exceeds, intent_baselines
+from classifier.bundle import Stratum, parse_baselines
+from classifier.certification import FAMILY_PART, Certificate, certify, exceeds, intent_baselines
 from classifier.errors import InputError
 from classifier.evidence import Baselines, merge_units
 from classifier.exceptions import AgreedException, excuse
-from classifier.types import LEVELS, SCHEMA_VERSION, TARGETS, UNIT_SCHEMA, Channel, Decision
-from classifier.verdicts import fdr_bound
+from classifier.reachback import in_force
+from classifier.types import LEVELS, TARGETS, UNIT_SCHEMA, Channel, Decision
 from service.database import database, parquet_source, query
-from service.files import replacing
 
 _INTENT = f"FILTER (channel = {Channel.INTENT}) / {LEVELS}"
 _CONDUCT_SQL = f"""
@@ -78,23 +79,39 @@ class RunFacts:
 
 
 @dataclass(frozen=True)
+class Own:
+    """A certificate that rests on vetted accounts alone: every second one of a stratum sets the baselines of intent,
+    and the others are counted in `strata`, for who sets a baseline cannot certify it."""
+
+    baselines: Baselines
+    strata: Sequence[Stratum]
+
+
+@dataclass(frozen=True)
 class Calibrated:
-    """What the vetted accounts of a run say. `above`: those beyond the baselines; `m2`: what intent's would be if set
-    by them; `absent`: listed accounts that the run does not hold."""
+    """What the vetted accounts of a run say. `above`: those beyond the baselines of the run, as `strata` counts them;
+    `registered`: accounts of a stratum, where that is known; `absent`: listed accounts that the run does not hold."""
 
     run: RunFacts
     conducts: Sequence[Conduct]
     strata: Sequence[Stratum]
     above: Sequence[Conduct]
     families: Sequence[LoudFamily]
-    m2: tuple[float, float, float, float]
+    own: Own
+    registered: Mapping[str, int]
     fdr_bound: float
     absent: Sequence[str]
     n_excused: int
 
 
-def calibrate(run_dir: Path, vetted: Mapping[str, str], exceptions: Sequence[AgreedException]) -> Calibrated:
-    """Measure vetted accounts (account -> stratum) of a run, but for agreed exceptions.
+def calibrate(
+    run_dir: Path,
+    vetted: Mapping[str, str],
+    exceptions: Sequence[AgreedException],
+    registered: Mapping[str, int] = MappingProxyType({}),
+) -> Calibrated:
+    """Measure vetted accounts (account -> stratum) of a run, but for agreed exceptions. `registered`: how many accounts
+    are of a stratum, where that is known.
 
     Raises:
         InputError: no labelled run, a file of it that cannot be read, or none of the accounts in it.
@@ -106,29 +123,38 @@ def calibrate(run_dir: Path, vetted: Mapping[str, str], exceptions: Sequence[Agr
             f"{run_dir}: holds none of the {len(vetted):,} vetted accounts; give a run in which they are, and ids as "
             "there."
         )
-    above = [c for c in conducts if exceeds(c.match_rate, np.array(c.intent), run.baselines)]
-    names = sorted({c.stratum for c in conducts})
-    strata = [certify(name, [c in above for c in conducts if c.stratum == name]) for name in names]
+    strata = _strata(conducts, run.baselines)
     present = {c.account_id for c in conducts}
     return Calibrated(
         run=run,
         conducts=conducts,
         strata=strata,
-        above=above,
+        above=[c for c in conducts if _is_above(c, run.baselines)],
         families=_loud_families(conducts, run.baselines),
-        m2=intent_baselines(np.array([c.intent for c in conducts])),
-        fdr_bound=fdr_bound(run.n_flagged, [(largest_epsilon(strata), run.population)]),
+        own=_own(conducts, run.baselines.m1),
+        registered=dict(registered),
+        fdr_bound=Certificate(run.baselines, strata, registered).bound(run.n_flagged, run.population),
         absent=sorted(set(vetted) - present),
         n_excused=n_excused,
     )
 
 
-def write_calibration(found: Calibrated, path: Path) -> None:
-    """All of it as JSON, whole or not at all. Raises OutputError if it cannot be written."""
-    document: dict[str, Any] = {"schema_version": SCHEMA_VERSION, **asdict(found)}
-    document["n_accounts"] = len(document.pop("conducts"))
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps(document, indent=2, allow_nan=False) + "\n", encoding="utf-8", newline="\n")
+def _is_above(c: Conduct, baselines: Baselines) -> bool:
+    return exceeds(c.match_rate, np.array(c.intent), baselines)
+
+
+def _strata(conducts: Sequence[Conduct], baselines: Baselines) -> list[Stratum]:
+    by_name: dict[str, list[bool]] = {}
+    for c in conducts:
+        by_name.setdefault(c.stratum, []).append(_is_above(c, baselines))
+    return [certify(name, by_name[name]) for name in sorted(by_name)]
+
+
+def _own(conducts: Sequence[Conduct], m1: float) -> Own:
+    """Which half an account is of has nothing to do with what it sent."""
+    ranked = sorted(conducts, key=lambda c: (c.stratum, blake2b(c.account_id.encode()).digest()))
+    baselines = Baselines(m1, intent_baselines(np.array([c.intent for c in ranked[::2]])))
+    return Own(baselines, _strata(ranked[1::2], baselines))
 
 
 def _read_facts(path: Path) -> RunFacts:
@@ -161,7 +187,8 @@ def _conducts(
             db.register("vetted", listed)
             db.execute(f"CREATE VIEW accounts AS SELECT * FROM {parquet_source([run_dir / 'accounts.parquet'])}")
             own = f"(SELECT u.* FROM {parquet_source(parts)} u SEMI JOIN vetted USING (account_id))"
-            excused = excuse(merge_units([query(db, f"FROM {own}").cast(UNIT_SCHEMA)]), exceptions)
+            merged = merge_units([query(db, f"FROM {own}").cast(UNIT_SCHEMA)])
+            excused = excuse(in_force(merged), exceptions)
             db.register("units", excused.units)
             families = db.execute(_FAMILIES_SQL).fetchall()
             rows = db.execute(_CONDUCT_SQL).fetchall()

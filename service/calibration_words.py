@@ -36,13 +36,24 @@ def calibration_lines(found: Calibrated) -> Iterator[str]:
     yield from _above(found)
     yield from _families(found)
     yield from _judged(found)
-    means = joined([f"{title_of(name)} {percent(m)}" for name, m in zip(TARGETS, found.m2, strict=True)])
-    yield f"\nMean intent would be allowed, at {M2_MARGIN} times the largest of these accounts: {means}."
+    yield from _own(found)
     yield (
         f"fdr_bound for this run, {counted(run.n_flagged, 'flag')} of {counted(run.population, 'registered account')}: "
         f"{percent(found.fdr_bound, up=True)} with at most {percent(largest_epsilon(found.strata), up=True)} of them "
         f"above the baselines; {percent(run.fdr_bound, up=True)} by the bundle's own certificate."
     )
+
+
+def _own(found: Calibrated) -> Iterator[str]:
+    """What `label --calibration` holds evidence against."""
+    m2 = found.own.baselines.m2
+    means = joined([f"{title_of(name)} {percent(m)}" for name, m in zip(TARGETS, m2, strict=True)])
+    said = [
+        f"{visible(s.stratum)} {s.k:,} of {s.n:,} above, so at most {percent(s.epsilon, up=True)} of all such"
+        for s in found.own.strata
+    ]
+    yield f"\nHalf of these accounts would allow mean intent, at {M2_MARGIN} times their largest: {means}."
+    yield f"The other half certifies that for `label --calibration`: {joined(said) if said else 'nobody is left'}."
 
 
 def _above(found: Calibrated) -> Iterator[str]:

@@ -34,6 +34,7 @@ from service.options import (
     load_pipeline,
 )
 from service.progress import show_progress
+from service.serve_cli import keys_app, serve, store_app
 from service.simulate_cli import simulate
 from service.template_cli import templates_app
 
@@ -67,6 +68,9 @@ app.add_typer(bench_app, name="bench")
 app.command()(simulate)
 app.command()(calibrate)
 app.command()(export)
+app.command()(serve)
+app.add_typer(store_app, name="store")
+app.add_typer(keys_app, name="keys")
 
 
 class Engine(StrEnum):
@@ -78,11 +82,22 @@ class Engine(StrEnum):
 
 @app.command()
 def label(
-    paths: Annotated[list[str], typer.Argument(metavar="PATH", help="Files, folders or globs of traffic.")],
+    paths: Annotated[
+        list[str], typer.Argument(metavar="PATH", help="Files, folders or globs of traffic; also s3:// and gs://.")
+    ],
     out: Out,
     format: Annotated[
         str, typer.Option("--format", metavar="NAME", help="Shape of the records; auto recognises it.")
     ] = "auto",
+    account_field: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--account-field",
+            metavar="PATH",
+            help="Which field is the account, such as metadata.team; give several as fallbacks in order.",
+            show_default="the format's own",
+        ),
+    ] = None,
     engine: Annotated[
         Engine, typer.Option(help="What runs it: local, the cores of this machine; ray, a cluster (extra ray).")
     ] = Engine.LOCAL,
@@ -109,13 +124,23 @@ def label(
         ),
     ] = None,
     exceptions: Exceptions = None,
+    calibration: Annotated[
+        Path | None,
+        typer.Option(
+            "--calibration",
+            metavar="FILE",
+            help="What `calibrate --out` wrote: baselines and strata of your own vetted accounts.",
+            show_default="those of the bundle",
+        ),
+    ] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Delete an earlier run in DIR first.")] = False,
     quiet: Quiet = False,
 ) -> None:
     """Label historical traffic: every prompt, then every account.
 
-    Traffic is .jsonl, .csv (plain, .gz, .zst) or .parquet, with account_id, prompt or messages, and if there are any
-    event_id, timestamp and system. Bad records go to rejected.jsonl with the reason; all others are labelled.
+    Traffic is .jsonl, .csv (plain, .gz, .zst) or .parquet, here or at s3:// or gs://, in the project's plain format
+    (account_id, prompt or messages, and if there are any event_id, timestamp and system), or as openai, anthropic,
+    otel, langfuse or litellm log it. Bad records go to rejected.jsonl with the reason; all others are labelled.
 
     A run that was stopped goes on where it was when the command is repeated, with the version of the catalogue that it
     was begun with; into the folder of a finished run the new inputs are added. DIR then holds labels/, evidence/,
@@ -124,26 +149,31 @@ def label(
     \b
     probewatch label traffic.jsonl --out run
     probewatch label 'logs/2026-05-*.jsonl.zst' --out run --population 250000
+    probewatch label s3://gateway/2026/05/ --account-field metadata.team --out run
     probewatch label /nfs/logs --out /nfs/run --engine ray --address auto
     """
     from service.batch import begun_catalogue
     from service.batch import label as label_batch
+    from service.calibration_file import read_calibration
     from service.exceptions import read_exceptions
     from service.report import write_report
 
     chosen = _engine(engine, address)
     agreed = read_exceptions(exceptions) if exceptions is not None else []
     pipeline = load_pipeline(bundle, catalogue, quiet, None if fresh else begun_catalogue(out))
+    certificate = read_calibration(calibration, pipeline) if calibration is not None else None
     with show_progress(quiet) as progress:
         label_batch(
             paths,
             out,
             pipeline=pipeline,
             format=format,
+            account_field=",".join(account_field) if account_field else "auto",
             population=population,
             workers=workers,
             fresh=fresh,
             exceptions=agreed,
+            certificate=certificate,
             progress=progress,
             engine=chosen,
         )

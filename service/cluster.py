@@ -30,7 +30,7 @@ import ray.data
 from numpy.typing import NDArray
 
 from classifier.bundle import default_bundle_dir
-from classifier.errors import BundleError, InputError, OutputError, UsageError
+from classifier.errors import BundleError, InputError, OutputError, ProbewatchError, UsageError
 from service.batch import Engine, Progress, Work, n_processors
 from service.cluster_work import TOKEN, Job, LabelPart, Source, read_input, settle_part
 from service.files import output_errors
@@ -49,7 +49,7 @@ PARTS_IN_MEMORY = 8
 """Parts a worker, of up to 64 MiB, for which a local Ray's store has room."""
 CONNECT_SECONDS = 10
 _QUIET = {"logging_level": logging.ERROR, "log_to_driver": False}
-_ERRORS = {kind.__name__: kind for kind in (UsageError, InputError, BundleError, OutputError)}
+_ERRORS = {str(kind.exit_code): kind for kind in (UsageError, InputError, BundleError, OutputError)}
 
 
 def on_cluster(address: str | None) -> Engine:
@@ -111,6 +111,8 @@ def _failures() -> Iterator[None]:
     except ray.exceptions.UserCodeException:
         raise
     except ray.exceptions.RayError as error:
+        if isinstance(cause := getattr(error, "cause", None), ProbewatchError):
+            raise cause from error
         raise UsageError(
             f"Ray gave up ({type(error).__name__}): expected machines that stay up, each with the same versions of "
             "probewatch, Ray and Python; check them with ray status, and repeat the command to go on."

@@ -36,7 +36,7 @@ _PLACE = [
 READ_SCHEMA = pa.schema([*_PLACE, ("n_rejected", pa.int64()), ("events", pa.large_binary())])
 """A part that was read: the how manieth of which input, from 0, `last` of it, and `done` if it is in place. `events`:
 PART_SCHEMA as an Arrow stream; null where the part is labelled already. An input without a part is one row without
-`part_id`. `failed`: an error's class and sentence, which travel like this since of what is raised Ray makes its own."""
+`part_id`. `failed`: exit code and sentence of an error, which travel like this since Ray wraps what is raised."""
 LABELLED_SCHEMA = pa.schema([*_PLACE, ("ids", pa.large_binary())])
 """A part that is in place or held. `ids`: digests of those of its events that the input supplied, 16 bytes each."""
 
@@ -155,6 +155,8 @@ def _row_of(part: Part, source: Source, folder: RunFolder) -> _Row:
 
 
 def _check_seen(file: InputFile, written: str) -> None:
+    if not isinstance(file.path, Path):
+        return  # a store's objects are the same wherever they are read
     try:
         size = file.path.stat().st_size
     except OSError:
@@ -224,7 +226,7 @@ def settle_part(job: Job, part_id: str, repeats: Sequence[int]) -> None:
 
 
 def _failed(error: ProbewatchError) -> list[str]:
-    return [type(error).__name__, str(error)]
+    return [str(error.exit_code), str(error)]
 
 
 def _table(schema: pa.Schema, row: _Row, **changes: Any) -> pa.Table:

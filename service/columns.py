@@ -6,8 +6,8 @@ through the format's extractor, one by one, so both ways agree by construction.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -17,13 +17,16 @@ import pyarrow.compute as pc
 
 from classifier.types import EVENT_SCHEMA
 from service import timestamps
-from service.fields import MAX_ID_BYTES, MAX_PROMPT_BYTES, BadRecordError, Fields
-from service.formats import CONTEXT, Format
+from service.fields import MAX_ID_BYTES, MAX_PROMPT_BYTES, BadRecordError, Fields, as_object
+from service.formats import Format, Reading, format_of
+from service.shapes.plain import CONTEXT
 
 PART_SCHEMA = EVENT_SCHEMA.append(pa.field("supplied_id", pa.bool_(), nullable=False))
 _VISIBLE = (
     "[^\t-\r\x1c-\x20\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]"  # whatever str.isspace() is false for
 )
+
+_TOO_DEEP = "the record is nested too deeply, expected a request"
 
 Mask = npt.NDArray[np.bool_]
 
@@ -37,7 +40,12 @@ class Refused(NamedTuple):
 
 @dataclass(frozen=True)
 class Columns:
-    """Fields of n records as Arrow arrays [n]; null where a record has none. `row` is int64 [n], ascending from 1."""
+    """Fields of n events as Arrow arrays [n]; null where a record has none.
+
+    Attributes:
+        row: number of the record in the file, int64 [n], ascending from 1.
+        nth: which event of its record, from 1, int64 [n]; 0 where a record is one event.
+    """
 
     event_id: pa.StringArray
     account_id: pa.StringArray
@@ -45,14 +53,19 @@ class Columns:
     system: pa.StringArray
     prompt: pa.StringArray
     row: npt.NDArray[np.int64]
+    nth: npt.NDArray[np.int64]
 
     def events(self, digest: str) -> pa.RecordBatch:
-        """PART_SCHEMA; a missing id becomes `digest[:16]:row`, a missing time the row as microseconds since 1970."""
+        """PART_SCHEMA; a missing time becomes the row as microseconds since 1970, a missing id `digest[:16]:row`, or
+        `digest[:16]:row:nth` for an event of a record that holds several."""
         row = pa.array(self.row)
         event_id, micros = self.event_id, self.micros
         supplied = event_id.is_valid()
         if event_id.null_count:
             made = pc.binary_join_element_wise(pa.scalar(digest[:16]), row.cast(pa.string()), ":")
+            if self.nth.any():
+                longer = pc.binary_join_element_wise(made, pa.array(self.nth).cast(pa.string()), ":")
+                made = pc.if_else(pa.array(self.nth > 0), longer, made)
             event_id = pc.coalesce(event_id, made)
         if micros.null_count:
             micros = pc.coalesce(micros, row)
@@ -78,17 +91,40 @@ class Gatherer:
     def __init__(self) -> None:
         self._cells: list[str | int | None] = []
         self._rows: list[int] = []
+        self._nth: list[int] = []
         self._refused: list[Refused] = []
 
     def __len__(self) -> int:
         return len(self._rows) + len(self._refused)
 
-    def add(self, row: int, fields: Fields) -> None:
-        self._cells.extend(fields)
-        self._rows.append(row)
+    def take(self, row: int, record: object, how: Reading) -> None:
+        """The events of a decoded record, or why it gives none."""
+        try:
+            found = as_object(record)
+            source = format_of(found, how)
+            several = source.unfold(found) if source.unfold is not None else None
+        except (BadRecordError, RecursionError) as bad:
+            self.refuse(row, bad)
+            return
+        accounts = how.accounts_in(source)
+        if several is None:
+            self._take_one(row, 0, found, source, accounts)
+        else:
+            for nth, one in enumerate(several, 1):
+                self._take_one(row, nth, one, source, accounts)
 
-    def refuse(self, row: int, bad: BadRecordError) -> None:
-        self._refused.append(Refused(row, str(bad)))
+    def _take_one(self, row: int, nth: int, record: object, source: Format, accounts: Sequence[str]) -> None:
+        try:
+            fields = source.extract(as_object(record), accounts)
+        except (BadRecordError, RecursionError) as bad:
+            self.refuse(row, bad)
+        else:
+            self._cells.extend(fields)
+            self._rows.append(row)
+            self._nth.append(nth)
+
+    def refuse(self, row: int, bad: BadRecordError | RecursionError) -> None:
+        self._refused.append(Refused(row, str(bad) if isinstance(bad, BadRecordError) else _TOO_DEEP))
 
     def read(self) -> Read:
         """All that was gathered, in the order in which it was."""
@@ -96,18 +132,19 @@ class Gatherer:
         event_id, account_id, micros, system, prompt = (self._cells[index::width] for index in range(width))
         strings = (pa.array(values, pa.string()) for values in (event_id, account_id, system, prompt))
         event_ids, account_ids, systems, prompts = strings
-        times, rows = pa.array(micros, pa.int64()), np.array(self._rows, np.int64)
-        return Read(Columns(event_ids, account_ids, times, systems, prompts, rows), self._refused)
+        times, rows, nth = pa.array(micros, pa.int64()), np.array(self._rows, np.int64), np.array(self._nth, np.int64)
+        return Read(Columns(event_ids, account_ids, times, systems, prompts, rows, nth), self._refused)
 
 
-def read_table(table: Mapping[str, pa.Array], row: npt.NDArray[np.int64], source: Format) -> Read:
-    """Events of columns of equal length n in the given format; `row` [n] are their numbers in the file."""
-    if not source.flat:
-        return _extract_rows(table, row, source, np.ones(len(row), bool))
-    whole, sure = _take_whole(table, row)
+def read_table(table: Mapping[str, pa.Array], row: npt.NDArray[np.int64], source: Format, how: Reading) -> Read:
+    """Events of columns of equal length n in a format; `row` [n] are their numbers in the file."""
+    accounts, how = how.accounts_in(source), replace(how, format=source)
+    if not source.flat or len(accounts) != 1:
+        return _extract_rows(table, row, how, np.ones(len(row), bool))
+    whole, sure = _take_whole(table, row, accounts[0])
     if sure.all():
         return Read(whole, [])
-    read = _extract_rows(table, row, source, ~sure)
+    read = _extract_rows(table, row, how, ~sure)
     return Read(_merge(whole, sure, read.columns), read.refused)
 
 
@@ -125,9 +162,9 @@ class _Taken(NamedTuple):
     sure: Mask
 
 
-def _take_whole(table: Mapping[str, pa.Array], row: npt.NDArray[np.int64]) -> tuple[Columns, Mask]:
+def _take_whole(table: Mapping[str, pa.Array], row: npt.NDArray[np.int64], account_field: str) -> tuple[Columns, Mask]:
     missing = pa.nulls(len(row))
-    account = _take_ids(table.get("account_id", missing))
+    account = _take_ids(table.get(account_field, missing))
     event = _take_ids(table.get("event_id", missing))
     prompt = _take_text(table.get("prompt", missing))
     system = _take_text(table.get("system", missing))
@@ -136,7 +173,8 @@ def _take_whole(table: Mapping[str, pa.Array], row: npt.NDArray[np.int64]) -> tu
     sure &= _mask(account.values.is_valid()) & _mask(prompt.values.is_valid())
     for name in ("tools", "attributes", *CONTEXT):
         sure &= _passes_unread(name, table.get(name, missing))
-    return Columns(event.values, account.values, micros.values, system.values, prompt.values, row), sure
+    nth = np.zeros(len(row), np.int64)
+    return Columns(event.values, account.values, micros.values, system.values, prompt.values, row, nth), sure
 
 
 def _take_ids(column: pa.Array) -> _Taken:
@@ -202,14 +240,11 @@ def _as_text(column: pa.Array) -> pa.StringArray | None:
     return texts
 
 
-def _extract_rows(table: Mapping[str, pa.Array], row: npt.NDArray[np.int64], source: Format, which: Mask) -> Read:
+def _extract_rows(table: Mapping[str, pa.Array], row: npt.NDArray[np.int64], how: Reading, which: Mask) -> Read:
     gathered = Gatherer()
     values = [_python_values(column, which) for column in table.values()]
     for number, *cells in zip(row[which].tolist(), *values, strict=True):
-        try:
-            gathered.add(number, source.extract(dict(zip(table, cells, strict=True))))
-        except BadRecordError as bad:
-            gathered.refuse(number, bad)
+        gathered.take(number, dict(zip(table, cells, strict=True)), how)
     return gathered.read()
 
 
@@ -255,7 +290,9 @@ def _merge(whole: Columns, sure: Mask, others: Columns) -> Columns:
         for name in ("event_id", "account_id", "micros", "system", "prompt")
     ]
     event_id, account_id, micros, system, prompt = (both(ours, theirs) for ours, theirs in pairs)
-    return Columns(event_id, account_id, micros, system, prompt, row[order])
+    return Columns(
+        event_id, account_id, micros, system, prompt, row[order], np.concatenate([whole.nth[sure], others.nth])[order]
+    )
 
 
 def _mask(values: pa.Array) -> Mask:

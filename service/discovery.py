@@ -226,7 +226,8 @@ def _unexplained(run: RunFolder) -> pa.Table:
 def _parts(file: InputFile, run: RunFolder, wanted: set[str]) -> Iterator[Part]:
     """The wanted parts of a file; reading stops behind the last."""
     left = set(wanted)
-    for part in read_parts(file, run.settings.format, run.settings.rows_per_part) if left else ():
+    settings = run.settings
+    for part in read_parts(file, settings.format, settings.rows_per_part, settings.account_field) if left else ():
         if part.part_id in left:
             left.discard(part.part_id)
             yield part

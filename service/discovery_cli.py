@@ -15,12 +15,14 @@ from service.adding import (
     Capability,
     DryRun,
     FamilyName,
+    FlagTier,
     Note,
     Target,
     Technique,
     Yes,
     add_samples,
     family_of,
+    tier_of,
 )
 from service.options import AsJson, BundleDir, CatalogueDir, echo_json, load_pipeline
 
@@ -85,6 +87,7 @@ def approve_finding(
     paths: Inputs = None,
     technique: Technique = None,
     capability: Capability = None,
+    tier: FlagTier = "public",
     against: Against = None,
     note: Note = "",
     bundle: BundleDir = None,
@@ -92,16 +95,20 @@ def approve_finding(
     dry_run: DryRun = False,
     yes: Yes = False,
 ) -> None:
-    """Add a finding of `discover` as a public signature: a campaign's.
+    """Add a finding of `discover` as a signature: a campaign's.
 
     Its prompts are read again and go through the checks of `add`, which shows what it would add for you to confirm. A
-    public signature puts accounts up for review and flags none.
+    public signature puts accounts up for review and flags none. An exclusive one flags by what is sent after you
+    approve it; who sent it before is listed for review as linked, which is no evidence.
 
     \b
     probewatch templates approve run 5c1f0e9a72 --family night_mill --dry-run
     """
+    from classifier.types import Tier
+
     target = Target(bundle, catalogue, note, dry_run, yes)
-    _add_finding(run_dir, id, paths, family_of(family, technique, capability, "public"), against, target)
+    wanted = family_of(family, technique, capability, tier_of(tier, (Tier.EXCLUSIVE, Tier.PUBLIC), against))
+    _add_finding(run_dir, id, paths, wanted, against, target)
 
 
 @discovery_app.command("benign")
@@ -124,8 +131,10 @@ def call_finding_benign(
     \b
     probewatch templates benign run 5c1f0e9a72 --family help_desk --dry-run
     """
+    from classifier.types import Tier
+
     target = Target(bundle, catalogue, note, dry_run, yes)
-    _add_finding(run_dir, id, paths, family_of(family, None, None, "benign"), against, target)
+    _add_finding(run_dir, id, paths, family_of(family, None, None, Tier.BENIGN), against, target)
 
 
 def _add_finding(

@@ -11,7 +11,22 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from service.adding import LOCAL, AddTo, Against, DryRun, Note, Target, Yes, add_confirmed, check_target, now
+from service.adding import (
+    LOCAL,
+    AddTo,
+    Against,
+    DryRun,
+    FlagTier,
+    Note,
+    Target,
+    Yes,
+    add_confirmed,
+    certified_for,
+    check_target,
+    ordinary_for,
+    print_certified,
+    tier_of,
+)
 from service.options import BundleDir
 
 if TYPE_CHECKING:
@@ -68,6 +83,7 @@ def import_templates(
         ),
     ],
     ids: _Ids = None,
+    tier: FlagTier = "public",
     against: Against = None,
     note: Note = "",
     bundle: BundleDir = None,
@@ -81,23 +97,30 @@ def import_templates(
     known one or would excuse it is refused, and thresholds are raised above what any ordinary prompt holds. The note
     begins with the id of the file's content.
 
+    Those of campaigns are taken as public ones, whatever they are to who exported them, unless you say --tier exclusive
+    and your own traffic certifies it; then they flag by what is sent after this import.
+
     \b
     probewatch templates import night.safetensors --catalogue local --dry-run
     probewatch templates import export.stix.json --catalogue local
     """
+    from classifier.types import Tier
     from service.exchanges import joining
     from service.exports.carried import open_received
-    from service.prompts import read_ordinary
 
+    wanted = tier_of(tier, (Tier.EXCLUSIVE, Tier.PUBLIC), against)
     target = Target(bundle, catalogue, note, dry_run, yes)
     pipeline = check_target(target)
     received = open_received(source)
-    fitted = [shared for exchange in received for shared in exchange.fitted(pipeline.encoder_digest).shared]
-    ordinary = read_ordinary(against if against is not None else [])
-    found = joining(fitted, ids if ids is not None else [], str(source), ordinary, pipeline.labeler)
+    fitted = [one for exchange in received for one in exchange.fitted(pipeline.encoder_digest).taken_as(wanted).shared]
+    ordinary = ordinary_for(wanted, against)
+    found = joining(fitted, ids if ids is not None else [], str(source), ordinary.tuning, pipeline.labeler)
+    certified = certified_for(wanted, [one.shared.signature for one in found], ordinary, pipeline)
     _print_joining(received, found, pipeline)
+    print_certified(certified)
     exchange_ids = {shared.signature.facts.id: exchange.id for exchange in received for shared in exchange.shared}
-    add_confirmed(target, [_entry(one, exchange_ids, note) for one in found], pipeline)
+    n = certified.n_accounts if certified is not None else 0
+    add_confirmed(target, lambda since: [_entry(one, since, exchange_ids, note, n) for one in found], pipeline)
 
 
 def _print_joining(received: Sequence[Exchange], found: list[Joining], pipeline: Pipeline) -> None:
@@ -109,9 +132,11 @@ def _print_joining(received: Sequence[Exchange], found: list[Joining], pipeline:
         typer.echo("Vectors are left out: another encoder than this bundle's made them. Shingles alone will match.")
 
 
-def _entry(joining: Joining, exchange_ids: Mapping[str, str], note: str) -> Entry:
+def _entry(joining: Joining, since: str, exchange_ids: Mapping[str, str], note: str, n_certified: int) -> Entry:
     from classifier.catalogue import Entry, Origin
+    from classifier.types import Tier
 
-    shared = joining.shared
-    said = f"exchange {exchange_ids[shared.signature.facts.id]}" + (f": {note}" if note else "")
-    return Entry(shared.signature, Origin(now(), said, shared.n_samples, shared.n_accounts))
+    shared, facts = joining.shared, joining.shared.signature.facts
+    said = f"exchange {exchange_ids[facts.id]}" + (f": {note}" if note else "")
+    n = n_certified if facts.tier is Tier.EXCLUSIVE else 0
+    return Entry(shared.signature, Origin(since, said, shared.n_samples, shared.n_accounts, n))

@@ -6,7 +6,7 @@ A check returns the value as it goes on, or raises BadRecordError with a sentenc
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import orjson
@@ -46,6 +46,13 @@ def kind_of(value: object) -> str:
     )
 
 
+def as_object(record: object) -> Record:
+    """A record that is an object."""
+    if type(record) is not dict:
+        raise BadRecordError(f"the record is {kind_of(record)}, expected an object")
+    return record
+
+
 def identifier(name: str, value: object) -> str | None:
     """A text or integer id as text; None if null or blank. NUL, lone surrogates and over 1,024 bytes are refused."""
     if value is None:
@@ -61,14 +68,6 @@ def identifier(name: str, value: object) -> str | None:
     if len(value) > MAX_ID_BYTES // 4 and len(value.encode()) > MAX_ID_BYTES:
         raise BadRecordError(f"{name} is too long, expected at most {MAX_ID_BYTES:,} bytes")
     return None if not value or value.isspace() else value
-
-
-def required_identifier(name: str, value: object) -> str:
-    """An `identifier` that must be there."""
-    found = identifier(name, value)
-    if found is None:
-        raise BadRecordError(f"{name} is missing or empty, expected text or an integer")
-    return found
 
 
 def text(name: str, value: object) -> str:
@@ -100,12 +99,63 @@ def content_text(name: str, content: object) -> str | None:
         raise BadRecordError(f"{name} is {kind_of(content)}, expected text or a list of parts")
     pieces: list[str] = []
     for part in content:
-        piece = part.get("text") if isinstance(part, dict) else part
+        piece = _part_text(part) if isinstance(part, dict) else part
         if isinstance(piece, str):
             pieces.append(piece)
         elif piece is not None or not isinstance(part, dict):
             raise BadRecordError(f"a part of {name} is {kind_of(piece)}, expected text or an object with text")
     return "\n".join(pieces)
+
+
+def _part_text(part: Record) -> object:
+    """In OpenTelemetry a text part has it in `content`; Anthropic's documents may hold text that the user wrote."""
+    found = part.get("text")
+    if found is None and part.get("type") == "text":
+        return part.get("content")
+    source = part.get("source") if found is None else None
+    return source.get("data") if isinstance(source, dict) and source.get("type") == "text" else found
+
+
+def first_of(record: Record, names: Sequence[str]) -> object:
+    """The first value that is there of several names."""
+    for name in names:
+        value = record.get(name)
+        if value is not None:
+            return value
+    return None
+
+
+def at(record: object, path: str) -> object:
+    """The value at a dotted path; a key may hold dots itself, and text on the way may hold an object as JSON."""
+    if isinstance(record, str) and record.startswith("{"):
+        record = json_or_text("metadata", record)
+    if not isinstance(record, dict):
+        return None
+    if path in record:
+        return record[path]
+    dot = path.find(".")
+    while dot >= 0:
+        if path[:dot] in record and (found := at(record[path[:dot]], path[dot + 1 :])) is not None:
+            return found
+        dot = path.find(".", dot + 1)
+    return None
+
+
+def account_at(paths: Sequence[str], *places: Record) -> str:
+    """The account: the first of the fields that holds an id, each looked for in every place.
+
+    Raises:
+        BadRecordError: none does, or one holds what is no id.
+    """
+    for path in paths:
+        for place in places:
+            value = place.get(path)
+            if value is None and "." in path:
+                value = at(place, path)
+            if value is not None and (found := identifier(path, value)) is not None:
+                return found
+    looked = f"{', '.join(paths[:-1])} and {paths[-1]} are" if len(paths) > 1 else f"{paths[0]} is"
+    raise BadRecordError(f"{looked} missing or empty, expected an account: name its field with --account-field")
 
 
 def timestamp(value: object) -> int | None:

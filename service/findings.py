@@ -20,7 +20,6 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
-from classifier.bundle import largest_epsilon
 from classifier.campaigns import (
     CAMPAIGN_USE_SQL,
     DISCOVER_ACCOUNTS,
@@ -33,23 +32,25 @@ from classifier.campaigns import (
     join_discovered,
     member_table,
 )
+from classifier.certification import Certificate
 from classifier.errors import InputError, UsageError
 from classifier.evidence import Baselines
 from classifier.exceptions import AgreedException
 from classifier.families import Sightings
+from classifier.reachback import place_linked, review_linked
 from classifier.types import ACCOUNT_SCHEMA, COUNT_SCHEMA, SCHEMA_VERSION, Decision
 from classifier.verdicts import (
     ALPHA,
     REVIEW_ALPHA,
     Thresholds,
-    fdr_bound,
     find_thresholds,
     flag_scale,
     flag_times,
-    judge,
+    verdicts_of,
 )
 from service.accounts import Judged, build_accounts, summarise_labels
 from service.database import database, parquet_source, query
+from service.promises import promised
 from service.run import EVIDENCE, LABELS, PartFacts, RunFolder
 from service.versions import version_of
 from service.weighing import Norms, Weighed, plan_shards, split_units, weigh
@@ -64,7 +65,8 @@ _LIBRARIES = ("probewatch", "numpy", "pyarrow", "duckdb", "faiss-cpu", "onnxrunt
 
 @dataclass(frozen=True)
 class Counts:
-    """Records of a run; they reconcile: read = labelled + rejected + duplicates."""
+    """Records of a run; they reconcile: read = labelled + rejected + duplicates. A record is a request, or what is
+    refused in its place: a line that holds several spans or requests counts as so many."""
 
     read: int
     labelled: int
@@ -111,9 +113,10 @@ def conclude(
     ran: Ran,
     seconds: Mapping[str, float],
     exceptions: Sequence[AgreedException],
+    certificate: Certificate | None = None,
 ) -> RunSummary:
     """Write what the parts of the folder amount to, but for agreed exceptions; `seconds` and `ran` are noted in
-    run.json.
+    run.json. `certificate`: that of the bundle and catalogue if None.
 
     Raises:
         InputError: no record was labelled; rejected.jsonl says why.
@@ -128,22 +131,24 @@ def conclude(
         if counts.read == 0:
             raise InputError("The input holds no record: expected at least one with account_id and prompt.")
         raise InputError(f"Not one of {counts.read:,} records could be labelled; {where} says why for each.")
+    held = certificate if certificate is not None else Certificate(pipeline.baselines, pipeline.certification, {})
     with database(folder.spill, ran.threads) as db:
-        found = _find(db, folder, pipeline, population, exceptions, ran.threads)
-    strata = [(largest_epsilon(pipeline.certification), found.population)]
+        found = _find(db, folder, pipeline, held, population, exceptions, ran.threads)
     elapsed = {**seconds, "findings": time.monotonic() - started}
     summary = RunSummary(
         folder=folder.path,
         counts=counts,
         decisions=found.decisions,
         population=found.population,
-        fdr_bound=fdr_bound(found.n_flagged, strata),
+        fdr_bound=held.bound(found.n_flagged, found.population),
         seconds={**elapsed, "total": sum(elapsed.values())},
     )
     records = {digest: sum(part.n_read for part in parts) for digest, parts in facts.items()}
     folder.write_json(
         "run.json",
-        _document(folder, pipeline, summary, found, records, population, ran) | _excepted(exceptions, found),
+        _document(folder, pipeline, summary, found, records, population, ran)
+        | promised(held, found.n_flagged, found.population)
+        | _excepted(exceptions, found),
     )
     return summary
 
@@ -167,6 +172,7 @@ def _find(
     db: duckdb.DuckDBPyConnection,
     folder: RunFolder,
     pipeline: Pipeline,
+    held: Certificate,
     population: int | None,
     exceptions: Sequence[AgreedException],
     threads: int,
@@ -175,20 +181,20 @@ def _find(
     db.execute(f"CREATE VIEW labels AS SELECT * FROM {parquet_source(folder.files(LABELS))}")
     summarise_labels(db)
     n_accounts = query(db, "SELECT count(*) AS n FROM account_use")["n"][0].as_py()
-    registered = _registered(population, n_accounts)
+    registered = _registered(population, n_accounts, held)
     folder.retract()
     folder.write_rejected()
     shards = plan_shards(db)
     files = split_units(folder.files(EVIDENCE, "units-"), shards, folder.spill)
-    norms = Norms(pipeline.baselines, registered, n_accounts)
+    norms = Norms(held.baselines, registered, n_accounts, pipeline.approvals)
     write_counts = partial(folder.write_rows, f"{EVIDENCE}/counts.parquet", COUNT_SCHEMA)
     weighed = weigh(db, shards, files, norms, exceptions, threads, write_counts)
-    thresholds = find_thresholds(weighed.log_max_e(), weighed.log_review(), registered, pipeline.baselines)
-    campaigns = _campaigns(db, weighed.sightings, pipeline.n_families)
+    thresholds = find_thresholds(weighed.log_max_e(), weighed.log_review(), registered, held.baselines)
+    campaigns = place_linked(_campaigns(db, weighed.sightings, pipeline.n_families), weighed.links())
     discovered = _discovered(db)
     agreed = [pair for pair in zip(exceptions, weighed.n_excused, strict=True) if pair[1]]
     decisions: Counter[Decision] = Counter()
-    rows = _account_rows(db, weighed, thresholds, campaigns, pipeline.baselines, agreed, decisions)
+    rows = _account_rows(db, weighed, thresholds, campaigns, held.baselines, agreed, decisions)
     folder.write_rows("accounts.parquet", ACCOUNT_SCHEMA, rows)
     folder.write_table("campaigns.parquet", campaigns.table)
     folder.write_table("discovered.parquet", discovered)
@@ -216,19 +222,25 @@ def _account_rows(
     times = flag_times(*weighed.records(), int(offsets[-1]), thresholds.n_flagged, scale)
     for shard, flagged_at in zip(weighed.shards, np.split(times, offsets[:-1]), strict=True):
         replayed = shard.replay()
-        verdicts = judge(replayed, thresholds, flagged_at)
+        verdicts = review_linked(verdicts_of(replayed, thresholds, flagged_at), shard.links)
         decisions.update(verdicts.decision)
-        judged = Judged(verdicts, replayed, campaigns, baselines, shard.particulars, agreed)
+        judged = Judged(verdicts, replayed, campaigns, baselines, shard.particulars, agreed, shard.links)
         yield build_accounts(db, shard.rows, judged)
 
 
-def _registered(population: int | None, n_accounts: int) -> int:
+def _registered(population: int | None, n_accounts: int, held: Certificate) -> int:
     if population is not None and population < n_accounts:
         raise UsageError(
             f"--population got {population:,}: expected at least the {n_accounts:,} accounts of this run; give the "
             "number of registered accounts."
         )
-    return population if population is not None else n_accounts
+    registered, known = population if population is not None else n_accounts, sum(held.registered.values())
+    if known > registered:
+        raise UsageError(
+            f"--calibration tells of {known:,} registered accounts: expected at most the {registered:,} of "
+            "--population, or of this run if it is not given; mend either."
+        )
+    return registered
 
 
 def _campaigns(db: duckdb.DuckDBPyConnection, sightings: Sightings, n_families: int) -> Campaigns:
@@ -275,15 +287,13 @@ def _document(
         "population_is": "as given" if population is not None else "the accounts of this run",
         "alpha": ALPHA,
         "review_alpha": REVIEW_ALPHA,
-        "fdr_bound": summary.fdr_bound,
-        "fdr_bound_is": "alpha + largest epsilon * population / flags, at most 1; whose stratum is which is unknown",
-        "fdr_strata": [asdict(stratum) for stratum in pipeline.certification],
-        "baselines": asdict(pipeline.baselines),
         "settings": {
             "engine": ran.engine,
             "format": folder.settings.format,
+            "account_field": folder.settings.account_field,
             "rows_per_part": folder.settings.rows_per_part,
             "workers": ran.workers,
+            "tokenizer": pipeline.tokenizer,
         },
         "inputs": [
             {

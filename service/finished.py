@@ -14,6 +14,7 @@ from typing import Any
 
 from classifier.errors import InputError
 from service.inputs import InputFile, expand_inputs
+from service.places import place_of
 from service.run import LEDGER, RESUME, Recorded, RunFolder, Settings
 
 
@@ -43,7 +44,7 @@ def input_files(run: RunFolder, paths: Sequence[str]) -> list[InputFile]:
         InputError: one is not there, or has changed.
     """
     wanted = [item for item in run.inputs if any(run.facts(part).n_labelled for part in run.part_ids(item.digest))]
-    places = [place for item in wanted for place in (item.location, *item.copies) if Path(place).is_file()]
+    places = [place for item in wanted for place in (item.location, *item.copies) if _may_be_there(place)]
     there = expand_inputs(paths if paths else places) if paths or places else []
     by_digest = {file.digest: file for file in there}
     missing = [item for item in wanted if item.digest not in by_digest]
@@ -52,10 +53,16 @@ def input_files(run: RunFolder, paths: Sequence[str]) -> list[InputFile]:
     return [by_digest[item.digest] for item in wanted]
 
 
+def _may_be_there(place: str) -> bool:
+    """Whether a file is there; an object of a store is asked for when it is read."""
+    path = place_of(place)
+    return path.is_file() if isinstance(path, Path) else True
+
+
 def _missing(run: RunFolder, missing: Sequence[Recorded], there: Sequence[InputFile], given: bool) -> str:
     first = missing[0]
     others = f" (nor are {len(missing) - 1:,} others)" if len(missing) > 1 else ""
-    if str(Path(first.location)) in {str(file.path.resolve()) for file in there}:
+    if first.location in {str(file.path.resolve()) for file in there}:
         return f"{run.path}: its input {first.path} has changed since it was labelled; label it into a new run."
     where = "is not among the files given" if given else f"is not at {first.location} any more"
     return (

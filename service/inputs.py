@@ -1,6 +1,7 @@
 """Which files are read, and their bytes: the first step of every run, before `lines` and `records`.
 
-A path may be a file, a folder or a glob; the kind of a file is its suffix, and what it holds is its digest.
+A path may be a file, a folder or a glob, here or in a store (see `places`); the kind of a file is its suffix, and what
+it holds is its digest.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from classifier.errors import InputError
+from service.places import Place, RemotePath, find_objects, open_arrow, open_stream, place_of
 
 CHUNK_BYTES = 1 << 20
 _SALVAGE_BYTES = (4096, 1)  # steps in which what precedes the damage in a stream is read again
@@ -48,18 +50,18 @@ class InputFile:
     """One file of traffic. Equal digests are equal inputs, whatever the paths.
 
     Attributes:
-        path: as the user wrote it, or found under the folder the user wrote.
+        path: as the user wrote it, or found under the folder that the user wrote.
         digest: blake2b of the bytes as stored (compressed where they are), 32 hex digits.
         size: bytes as stored.
         copies: other paths with the same bytes, which are therefore not read again.
     """
 
-    path: Path
+    path: Place
     kind: Kind
     compression: Compression | None
     digest: str
     size: int
-    copies: tuple[Path, ...] = ()
+    copies: tuple[Place, ...] = ()
 
 
 def expand_inputs(paths: Sequence[str]) -> list[InputFile]:
@@ -70,7 +72,7 @@ def expand_inputs(paths: Sequence[str]) -> list[InputFile]:
     Raises:
         InputError: nothing there, a suffix that is not known, or only empty files.
     """
-    found: dict[Path, InputFile] = {}
+    found: dict[Place, InputFile] = {}
     for given in paths:
         for path in _matches(given):
             if path.resolve() not in found:
@@ -107,13 +109,14 @@ def read_chunks(file: InputFile) -> Iterator[bytes]:
     raise DamagedStreamError
 
 
-def _matches(given: str) -> list[Path]:
-    path = Path(given)
+def _matches(given: str) -> list[Place]:
+    path = place_of(given)
+    if isinstance(path, RemotePath):
+        return _in_store(path)
     if path.is_dir():
-        return _in_folder(path)
+        return [*_in_folder(path)]
     if path.exists():
-        if _SUFFIX.search(path.name) is None:
-            raise InputError(f"{given} has an unknown suffix: expected {_EXPECTED}, rename or convert it")
+        _check_suffix(path)
         if path.stat().st_size == 0:
             raise InputError(f"{given} is empty: expected at least one record, check the export or leave it out")
         return [path]
@@ -123,7 +126,22 @@ def _matches(given: str) -> list[Path]:
     files = [file for hit in hits for file in (_in_folder(hit) if hit.is_dir() else [hit]) if _SUFFIX.search(file.name)]
     if not files:
         raise InputError(f"{given} matches no file of traffic: expected names that end in {_EXPECTED}")
+    return [*files]
+
+
+def _in_store(given: RemotePath) -> list[Place]:
+    found = find_objects(given)
+    if found == [given]:
+        _check_suffix(given)
+    files: list[Place] = [file for file in found if _SUFFIX.search(file.name)]
+    if not files:
+        raise InputError(f"{given} names no object of traffic: expected names that end in {_EXPECTED}, check the URI")
     return files
+
+
+def _check_suffix(path: Place) -> None:
+    if _SUFFIX.search(path.name) is None:
+        raise InputError(f"{path} has an unknown suffix: expected {_EXPECTED}, rename or convert it")
 
 
 def _in_folder(folder: Path) -> list[Path]:
@@ -136,9 +154,9 @@ def _in_folder(folder: Path) -> list[Path]:
     return sorted(files)
 
 
-def _input_file(path: Path) -> InputFile:
+def _input_file(path: Place) -> InputFile:
     suffix = _SUFFIX.search(path.name)
-    if suffix is None or not path.is_file():
+    if suffix is None or (isinstance(path, Path) and not path.is_file()):
         raise InputError(f"{path} is not a regular file: expected {_EXPECTED}, save it to disk first")
     text, packed, _ = suffix.groups()
     kind = Kind.PARQUET if text is None else Kind.CSV if text.lower() == "csv" else Kind.JSONL
@@ -159,9 +177,9 @@ def _collapse_copies(files: Iterable[InputFile]) -> list[InputFile]:
     return list(kept.values())
 
 
-def _read_plain(path: Path) -> Iterator[bytes]:
+def _read_plain(path: Place) -> Iterator[bytes]:
     try:
-        with path.open("rb", buffering=0) as stream:
+        with open_stream(path) as stream:
             while chunk := stream.read(CHUNK_BYTES):
                 yield chunk
     except OSError as error:
@@ -172,7 +190,7 @@ def _read_plain(path: Path) -> Iterator[bytes]:
 
 def _open_compressed(file: InputFile) -> pa.NativeFile:
     try:
-        return pa.CompressedInputStream(pa.OSFile(str(file.path)), str(file.compression))
+        return pa.CompressedInputStream(open_arrow(file.path), str(file.compression))
     except OSError as error:
         raise InputError(f"{file.path} cannot be read: check that it exists and its permissions") from error
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from hashlib import blake2b
 
 import numpy as np
 import pyarrow as pa
@@ -110,6 +111,29 @@ def read_ordinary(paths: Sequence[str]) -> Prompts:
     """
     own = joined_prompts(list(read_prompts(paths)) if paths else [])
     return joined_prompts([sample_ordinary().of_source("sample"), own.of_source("own")])
+
+
+@dataclass(frozen=True)
+class Halves:
+    """Ordinary prompts: `tuning`, beside which signatures are made, and `held_out`, which have no part in that."""
+
+    tuning: Prompts
+    held_out: Prompts
+
+
+def read_halves(paths: Sequence[str]) -> Halves:
+    """Prompts of the shipped sample and of half of the accounts in an operator's own files; those of the other half are
+    held out. Which half an account is of has nothing to do with what it sent.
+
+    Raises:
+        InputError: an input cannot be read.
+    """
+    own = joined_prompts(list(read_prompts(paths))).of_source("own")
+    ranked = sorted(set(own.accounts), key=lambda account: blake2b(account.encode()).digest())
+    held_out = set(ranked[1::2])
+    is_held_out = [account in held_out for account in own.accounts]
+    tuning = own.where([not held for held in is_held_out])
+    return Halves(joined_prompts([sample_ordinary().of_source("sample"), tuning]), own.where(is_held_out))
 
 
 def sample_ordinary() -> Prompts:

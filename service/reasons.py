@@ -7,13 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import numpy as np
 
 from classifier.evidence import Baselines
 from classifier.exceptions import AgreedException
+from classifier.reachback import Link
 from classifier.types import TARGETS, Decision
 from service.report_words import counted, percent, title_of, visible
+from service.timestamps import EARLIEST
 
 MOST_FAMILIES = 3
 """Families named, those with most units."""
@@ -38,7 +41,9 @@ class IntentUse:
 
 @dataclass(frozen=True)
 class Case:
-    """An account as its reasons see it. `exclusive` matches count towards a flag, `public` ones do not."""
+    """An account as its reasons see it. `exclusive` matches count towards a flag, `public` ones do not;
+    `n_campaign_accounts`: members of the campaign, 0 if it is none of them; `links`: what it sent of local families
+    before they were approved."""
 
     decision: Decision
     capabilities: Sequence[str]
@@ -49,6 +54,7 @@ class Case:
     campaign: str | None = None
     n_campaign_accounts: int = 0
     excused: Sequence[tuple[AgreedException, int]] = ()  # and how many of its units
+    links: Sequence[Link] = ()
 
 
 def reasons_of(case: Case, baselines: Baselines, least_units: int) -> list[str]:
@@ -67,7 +73,8 @@ def reasons_of(case: Case, baselines: Baselines, least_units: int) -> list[str]:
         said.append(f"{_matched(case.public, case.n_units, 'public')}, which honest people send too")
     if case.intent is not None:
         said += _of_intent(case.intent, case.capabilities, baselines)
-    if case.campaign is not None:
+    said += [_linked(link) for link in case.links]
+    if case.n_campaign_accounts:
         said.append(f"one of {case.n_campaign_accounts:,} accounts in {case.campaign}")
     return said + excused
 
@@ -75,6 +82,14 @@ def reasons_of(case: Case, baselines: Baselines, least_units: int) -> list[str]:
 def _excused(agreed: AgreedException, n_units: int) -> str:
     by = f"{visible(agreed.who)}, until {agreed.until}: {visible(agreed.why)}"
     return f"{counted(n_units, 'distinct prompt')} that match {visible(agreed.family)} count for nothing ({by})"
+
+
+def _linked(link: Link) -> str:
+    sent = f"sent {counted(link.n_units, 'distinct prompt')} of {visible(link.family)}"
+    approved = f"{datetime.fromtimestamp(link.approval.us // 1_000_000, UTC):%Y-%m-%d}"
+    if link.first_us < EARLIEST:
+        return f"{sent}, its records without times; an analyst approved it on {approved}: linked, not evidence"
+    return f"{sent} before an analyst approved it on {approved}: linked, not evidence"
 
 
 def _matched(use: FamilyUse, n_units: int, kind: str) -> str:

@@ -18,16 +18,19 @@ import pyarrow.parquet as pq
 from classifier.errors import InputError, UsageError
 from service.columns import PART_SCHEMA, Gatherer, Read, Refused, plain_column, read_table
 from service.fields import BadRecordError, decode_json
-from service.formats import AUTO, FORMATS, Format, extract, format_named, recognised
+from service.formats import AUTO, FORMATS, Format, Reading, reading, recognised
 from service.inputs import InputFile, Kind, expand_inputs
 from service.lines import Row, read_lines, read_rows
+from service.places import open_parquet, store_errors
 
 __all__ = ["PART_SCHEMA", "InputFile", "Part", "Rejection", "expand_inputs", "read_parts"]
 
 ROWS_PER_PART = 65_536
 MAX_PART_BYTES = 64 << 20  # of input; a part is cut at the first record that reaches it
 _TABLES = ", ".join(
-    f"{name} ({', '.join(' or '.join(group) for group in found.required)})" for name, found in FORMATS.items()
+    f"{name} ({', '.join(' or '.join(group) for group in found.required)})"
+    for name, found in FORMATS.items()
+    if found.required
 )
 
 
@@ -57,17 +60,22 @@ class Part:
     n_read: int
 
 
-def read_parts(file: InputFile, format: str = AUTO, rows_per_part: int = ROWS_PER_PART) -> Iterator[Part]:
+def read_parts(
+    file: InputFile, format: str = AUTO, rows_per_part: int = ROWS_PER_PART, account_field: str = AUTO
+) -> Iterator[Part]:
     """Parts of a file in order: each of `rows_per_part` records, fewer where they are over 64 MiB together.
 
+    A record is what gives an event or a rejection; of a line that holds several, all are in one part, which may so hold
+    more than `rows_per_part`.
+
     Raises:
-        UsageError: no such format, or no rows in a part.
+        UsageError: no such format, no account field, or no rows in a part.
         InputError: the file cannot be read, is not what its suffix says, or lacks a column.
     """
-    chosen = format_named(format)
+    how = reading(format, account_field)
     if rows_per_part < 1:
         raise UsageError(f"rows_per_part got {rows_per_part}: expected at least 1")
-    return _numbered(file, _READERS[file.kind](file, chosen, rows_per_part) if file.size else iter(()))
+    return _numbered(file, _READERS[file.kind](file, how, rows_per_part) if file.size else iter(()))
 
 
 def _numbered(file: InputFile, slices: Iterator[Read]) -> Iterator[Part]:
@@ -77,7 +85,7 @@ def _numbered(file: InputFile, slices: Iterator[Read]) -> Iterator[Part]:
         yield Part(f"{file.digest[:16]}-{ordinal:06d}", events, rejected, len(events) + len(rejected))
 
 
-def _read_jsonl(file: InputFile, chosen: Format | None, rows_per_part: int) -> Iterator[Read]:
+def _read_jsonl(file: InputFile, how: Reading, rows_per_part: int) -> Iterator[Read]:
     gathered, size = Gatherer(), 0
     for number, line in chain.from_iterable(enumerate(block.lines, block.first) for block in read_lines(file)):
         try:
@@ -86,9 +94,11 @@ def _read_jsonl(file: InputFile, chosen: Format | None, rows_per_part: int) -> I
             if not line or line.isspace():
                 continue
             size += len(line)
-            gathered.add(number, extract(decode_json(line), chosen))
+            record = decode_json(line)
         except BadRecordError as bad:
             gathered.refuse(number, bad)
+        else:
+            gathered.take(number, record, how)
         if len(gathered) >= rows_per_part or size >= MAX_PART_BYTES:
             yield gathered.read()
             gathered, size = Gatherer(), 0
@@ -96,7 +106,7 @@ def _read_jsonl(file: InputFile, chosen: Format | None, rows_per_part: int) -> I
         yield gathered.read()
 
 
-def _read_csv(file: InputFile, chosen: Format | None, rows_per_part: int) -> Iterator[Read]:
+def _read_csv(file: InputFile, how: Reading, rows_per_part: int) -> Iterator[Read]:
     records = read_rows(file)
     header = next(records, None)
     if header is None:
@@ -104,16 +114,16 @@ def _read_csv(file: InputFile, chosen: Format | None, rows_per_part: int) -> Ite
     if isinstance(header.cells, BadRecordError):
         raise InputError(f"{file.path} has an unreadable header: {header.cells}, expected comma-separated column names")
     names = [name.strip() for name in header.cells]
-    source = _format_of_table(file, names, chosen)
+    source = _format_of_table(file, names, how)
     gathered, size = _Cells(names), 0
     for row in records:
         size += row.size
         gathered.add(row)
         if len(gathered) >= rows_per_part or size >= MAX_PART_BYTES:
-            yield gathered.read(source)
+            yield gathered.read(source, how)
             gathered, size = _Cells(names), 0
     if len(gathered):
-        yield gathered.read(source)
+        yield gathered.read(source, how)
 
 
 class _Cells:
@@ -138,27 +148,29 @@ class _Cells:
             self._cells += row.cells
             self._rows.append(row.number)
 
-    def read(self, source: Format) -> Read:
+    def read(self, source: Format, how: Reading) -> Read:
         width = len(self._names)
-        wanted = [(index, name) for index, name in enumerate(self._names) if name in source.fields]
+        wanted = [(index, name) for index, name in enumerate(self._names) if how.wants(source, name)]
         table = {name: pa.array(self._cells[index::width], pa.string()) for index, name in wanted}
-        read = read_table(table, np.array(self._rows, np.int64), source)
+        read = read_table(table, np.array(self._rows, np.int64), source, how)
         return Read(read.columns, self._refused + read.refused)
 
 
-def _read_parquet(file: InputFile, chosen: Format | None, rows_per_part: int) -> Iterator[Read]:
+def _read_parquet(file: InputFile, how: Reading, rows_per_part: int) -> Iterator[Read]:
     with _corrupt_is_input_error(file):
         # Buffered, not pre-buffered: a column chunk of a large row group is read piecemeal, so memory stays bounded.
-        parquet = pq.ParquetFile(file.path, pre_buffer=False, buffer_size=1 << 20, page_checksum_verification=True)
+        parquet = pq.ParquetFile(
+            open_parquet(file.path), pre_buffer=False, buffer_size=1 << 20, page_checksum_verification=True
+        )
         names = parquet.schema_arrow.names
     with parquet:
-        source = _format_of_table(file, names, chosen)
-        wanted = [name for name in names if name in source.fields]
+        source = _format_of_table(file, names, how)
+        wanted = [name for name in names if how.wants(source, name)]
         rows = min(rows_per_part, _rows_within(parquet.metadata, MAX_PART_BYTES))
         first = 1
         for batch in _rebatched(file, parquet.iter_batches(batch_size=rows, columns=wanted), rows):
             columns = dict(zip(batch.schema.names, batch.columns, strict=True))
-            yield read_table(columns, np.arange(first, first + len(batch), dtype=np.int64), source)
+            yield read_table(columns, np.arange(first, first + len(batch), dtype=np.int64), source, how)
             first += len(batch)
     if first - 1 != parquet.metadata.num_rows:
         raise InputError(
@@ -166,16 +178,17 @@ def _read_parquet(file: InputFile, chosen: Format | None, rows_per_part: int) ->
         )
 
 
-def _format_of_table(file: InputFile, names: list[str], chosen: Format | None) -> Format:
+def _format_of_table(file: InputFile, names: list[str], how: Reading) -> Format:
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
         raise InputError(
             f"{file.path} has {len(repeated)} column names more than once: expected each once, rename them"
         )
-    source = chosen if chosen is not None else recognised(dict.fromkeys(names))
+    source = how.format if how.format is not None else recognised(dict.fromkeys(names))
     if source is None:
         raise InputError(f"{file.path} has the columns of no known format: expected one of {_TABLES}, rename them")
-    for group in source.required:
+    heads = how.heads_in(source)
+    for group in (tuple(heads), *source.required) if source.flat else source.required:
         if not any(name in names for name in group):
             expected = " or ".join(group)
             raise InputError(f"{file.path} has no column {expected}: expected one in {source.name}, add or rename it")
@@ -191,7 +204,8 @@ def _rows_within(metadata: pq.FileMetaData, limit: int) -> int:
 @contextmanager
 def _corrupt_is_input_error(file: InputFile) -> Iterator[None]:
     try:
-        yield
+        with store_errors(file.path):
+            yield
     except (pa.ArrowException, OSError, ValueError) as error:  # ValueError: names that are not UTF-8
         raise InputError(
             f"{file.path} is not a readable Parquet file: it is truncated or corrupt, export it again"
@@ -219,7 +233,7 @@ def _rebatched(file: InputFile, batches: Iterator[pa.RecordBatch], rows: int) ->
         yield pa.concat_batches(held)
 
 
-_READERS: dict[Kind, Callable[[InputFile, Format | None, int], Iterator[Read]]] = {
+_READERS: dict[Kind, Callable[[InputFile, Reading, int], Iterator[Read]]] = {
     Kind.JSONL: _read_jsonl,
     Kind.CSV: _read_csv,
     Kind.PARQUET: _read_parquet,

@@ -17,7 +17,7 @@ from markupsafe import Markup
 from service.files import replacing
 from service.report_data import read_run
 from service.report_plots import script_json
-from service.report_view import ReportView, build_view
+from service.report_view import ReportView, build_view, certified
 from service.report_words import basis_of, counted, exponent, moment, percent, title_of, visible
 
 
@@ -48,6 +48,7 @@ def render(view: ReportView) -> str:
         "visible": visible,
         "title_of": title_of,
         "basis_of": basis_of,
+        "certified": certified,
         "percent": percent,
         "exponent": exponent,
         "moment": moment,

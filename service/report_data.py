@@ -18,7 +18,7 @@ from typing import Any
 import duckdb
 
 from classifier.errors import InputError, UsageError
-from classifier.types import TARGETS, Decision
+from classifier.types import TARGETS, Basis, Decision
 from service.database import connect
 from service.report_types import (
     Account,
@@ -119,11 +119,7 @@ def read_facts(path: Path) -> Facts:
         population=int(population) if population is not None else None,
         alpha=_number(document.get("alpha")),
         fdr_bound=_number(document.get("fdr_bound")),
-        strata=[
-            Stratum(str(s.get("stratum")), int(n), epsilon)
-            for s in _dicts(document.get("fdr_strata"))
-            if (n := _number(s.get("n"))) is not None and (epsilon := _number(s.get("epsilon"))) is not None
-        ],
+        strata=[found for row in _dicts(document.get("fdr_strata")) if (found := _stratum(row)) is not None],
         settings=_pairs(document.get("settings")),
         seconds=_pairs(document.get("seconds")),
         versions=_pairs(document.get("versions")),
@@ -132,6 +128,13 @@ def read_facts(path: Path) -> Facts:
             for i in _dicts(document.get("inputs"))
         ],
     )
+
+
+def _stratum(row: dict[str, Any]) -> Stratum | None:
+    n, k, epsilon, adds = (_number(row.get(name)) for name in ("n", "k", "epsilon", "adds"))
+    if n is None or k is None or epsilon is None or adds is None:
+        return None
+    return Stratum(str(row.get("stratum")), int(n), int(k), epsilon, adds)
 
 
 def _kind(error: Exception) -> str:
@@ -290,8 +293,8 @@ def _totals(db: duckdb.DuckDBPyConnection) -> Totals:
     one = _rows(
         db,
         "select (select count(*) from campaigns) as campaigns, (select count(*) from discovered) as discovered, "
-        "(select count(*) from labels) as labels, (select count(*) from accounts where basis = 'analyst' "
-        f"and decision = '{Decision.FLAG}') as flagged_by_analyst",
+        "(select count(*) from labels) as labels, (select count(*) from accounts "
+        f"where basis = '{Basis.ANALYST}') as linked",
     )[0]
     return Totals(
         accounts=sum(row["n"] for row in decisions),

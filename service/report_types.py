@@ -94,7 +94,7 @@ class Totals:
     prompts: int
     decisions: dict[str, int]
     flagged_for: dict[str, int]  # capability -> flagged accounts; an account may count for several
-    flagged_by_analyst: int
+    linked: int  # accounts up for review by what they sent before an analyst approved its wording, and by that alone
     campaigns: int
     discovered: int
     labels: int
@@ -102,9 +102,13 @@ class Totals:
 
 @dataclass(frozen=True)
 class Stratum:
+    """Of `n` honest accounts `k` were above the baseline; `adds`: what it alone adds to the bound."""
+
     stratum: str
     n: int
+    k: int
     epsilon: float
+    adds: float
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 from classifier.types import OTHER, TARGETS, Decision
 from service.report_plots import CLIP, Activity, activity, activity_figure, evidence_figure
-from service.report_types import Account, Campaign, Facts, Run, Scaffold, Totals
+from service.report_types import Account, Campaign, Facts, Run, Scaffold, Stratum, Totals
 from service.report_words import counted, joined, percent, span, title_of
 
 
@@ -170,10 +170,21 @@ def promise(facts: Facts, totals: Totals) -> list[str]:
             "Counting also honest accounts that may lie outside the baseline, at most "
             f"{percent(facts.fdr_bound, up=True)} of the flags in this population are expected to be false."
         )
-    if totals.flagged_by_analyst:
-        n = counted(totals.flagged_by_analyst, "flag")
-        sentences.append(f"{n} on signatures that an analyst approved from this traffic: outside the promise.")
+    if totals.linked:
+        sentences.append(
+            f"{counted(totals.linked, 'account')} up for review only for what was sent before an analyst approved the "
+            "signature that knows it: linked, not evidence."
+        )
     return sentences
+
+
+def certified(stratum: Stratum) -> str:
+    """What a stratum says, and what it costs the bound."""
+    return (
+        f"{title_of(stratum.stratum)}: {stratum.k:,} of {stratum.n:,} honest accounts above the baseline, so at most "
+        f"{percent(stratum.epsilon, up=True)} of all such (95 %); alone that adds {percent(stratum.adds, up=True)} to "
+        "the bound"
+    )
 
 
 def checks(facts: Facts, totals: Totals) -> list[Check]:

@@ -20,7 +20,7 @@ BASIS_TITLES = {
     "signature": "a known template",
     "intent": "intent alone",
     "public": "public templates",
-    "analyst": "an analyst's signature",
+    "analyst": "prompts of before an analyst knew them",
 }
 
 LONGEST_NAME = 160

@@ -23,7 +23,9 @@ import pyarrow.parquet as pq
 from classifier.errors import OutputError
 from classifier.types import SCHEMA_VERSION
 from service.files import output_errors, replacing
+from service.formats import AUTO
 from service.inputs import InputFile
+from service.places import place_of
 from service.records import Rejection
 
 LABELS, EVIDENCE, RESUME = "labels", "evidence", "resume"
@@ -43,6 +45,7 @@ class Settings:
     catalogue_id: str
     format: str
     rows_per_part: int
+    account_field: str = AUTO
 
 
 @dataclass(frozen=True)
@@ -130,7 +133,7 @@ class RunFolder:
 
     def _places(self, known: Recorded) -> set[str]:
         """Where an input lay, and its copies."""
-        return {known.location, *(str(Path(copy).resolve()) for copy in known.copies)}
+        return {known.location, *(str(place_of(copy).resolve()) for copy in known.copies)}
 
     def record(self, inputs: Sequence[Recorded]) -> None:
         """Write down the inputs of the run."""
@@ -227,7 +230,7 @@ class RunFolder:
             ) as writer,
         ):
             for table in tables:
-                writer.write_table(table.cast(writer.schema))
+                writer.write_table(table.replace_schema_metadata(metadata))
 
     def write_json(self, name: str, document: Mapping[str, Any]) -> None:
         """Put a JSON file in place."""

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from classifier.types import Decision
 from service.report_types import Account, Campaign, Run
-from service.report_view import checks, finding, promise, rest
+from service.report_view import certified, checks, finding, promise, rest
 from service.report_words import counted, exponent, joined, percent, title_of, visible
 
 FLAGGED_SHOWN = 25
@@ -43,6 +43,8 @@ def _renderables(run: Run) -> Iterator[RenderableType]:
     yield Text()
     for sentence in promise(run.facts, run.totals):
         yield Text(sentence)
+    for stratum in run.facts.strata:
+        yield Text(f"- {certified(stratum)}.")
     yield Text(f"{checks(run.facts, run.totals)[0].text}.")
 
 

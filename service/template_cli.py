@@ -23,6 +23,7 @@ from service.adding import (
     check_terminal,
     family_of,
     said_now,
+    tier_of,
 )
 from service.options import AsJson, BundleDir, CatalogueDir, echo_json, load_pipeline
 
@@ -133,8 +134,9 @@ def add_templates(
         str,
         typer.Option(
             metavar="NAME",
-            help="public: a campaign's; it is shown, and at most puts an account up for review. benign: a harmless "
-            "application's; what is fixed in its prompts is excused.",
+            help="public: a campaign's; it is shown, and at most puts an account up for review. exclusive: what is "
+            "sent from now on may flag; half of the accounts in --against must certify that honest ones do not send "
+            "it. benign: a harmless application's; what is fixed in its prompts is excused.",
         ),
     ] = "public",
     against: Against = None,
@@ -155,10 +157,11 @@ def add_templates(
     \b
     probewatch templates add --from samples.jsonl --family night_mill --dry-run
     """
+    from classifier.types import Tier
     from service.prompts import read_samples
     from service.proposals import MOST_SAMPLES
 
-    wanted = family_of(family, technique, capability, tier)
+    wanted = family_of(family, technique, capability, tier_of(tier, list(Tier), against))
     target = Target(bundle, catalogue, note, dry_run, yes)
     add_samples(lambda pipeline: read_samples(source, MOST_SAMPLES), wanted, against, target)
 

@@ -16,6 +16,7 @@ from classifier.types import Tier
 from service.admission import InOrdinary
 from service.exchanges import Joining
 from service.proposals import Proposal
+from service.recertification import LEAST_PROMPTS, Recertified
 from service.report_words import counted, percent, title_of, visible
 from service.template_checks import Collision, Unfound
 
@@ -77,6 +78,8 @@ def show_lines(listed: Listed) -> Iterator[str]:
     if origin is not None:
         yield _row("since", visible(origin.since))
         yield _row("made from", f"{counted(origin.n_samples, 'sample')} of {counted(origin.n_accounts, 'account')}")
+        if facts.tier is Tier.EXCLUSIVE:
+            yield _row("certified on", counted(origin.n_certified, "ordinary account"))
         yield _row("note", visible(origin.note, len(origin.note)) if origin.note else "none")
 
 
@@ -103,6 +106,19 @@ def joining_lines(joining: Joining) -> Iterator[str]:
     yield _row("vectors", f"{len(shared.signature.vectors):,}")
     yield _row("made from", f"{counted(shared.n_samples, 'sample')} of {counted(shared.n_accounts, 'account')}")
     yield from _ordinary_rows(joining.ordinary)
+
+
+def certified_lines(certified: Recertified) -> Iterator[str]:
+    """What it may do from now on, and how much that is worth."""
+    judged = counted(certified.n_accounts, "ordinary account")
+    matched = f"{certified.n_matched:,} of {counted(certified.n_prompts, 'distinct prompt')}"
+    said = (
+        f"Certified on {judged} of at least {LEAST_PROMPTS} distinct prompts that had no part in it: none is above the "
+        f"baseline, {matched} match. So up to {percent(certified.epsilon, up=True)} of all such accounts may yet be "
+        "above it (95 %), and fdr_bound will rest on that: more ordinary accounts lower it. What is sent from the "
+        "approval on may flag; who sent it before is listed for review as linked."
+    )
+    yield from textwrap.wrap(said, _WIDTH)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, fields
@@ -23,12 +23,14 @@ from typing import NamedTuple
 import duckdb
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from classifier.eprocess import Floats, Ints, changes
 from classifier.evidence import Baselines, Replay, count_days, merge_units, replay
 from classifier.exceptions import AgreedException, excuse
 from classifier.families import Sightings, join_sightings, sightings_of
+from classifier.reachback import Approval, Link, find_links
 from classifier.types import UNIT_SCHEMA
 from classifier.verdicts import least_flag, may_be_judged
 from service.accounts import Particulars, particulars
@@ -42,11 +44,13 @@ MOST_SHARDS = 256
 
 @dataclass(frozen=True)
 class Norms:
-    """What evidence is held against: the null, the N of the rule for flags, and accounts in the run."""
+    """What evidence is held against: the null, the N of the rule for flags, accounts in the run, and approvals of local
+    families."""
 
     baselines: Baselines
     population: int
     n_accounts: int
+    approvals: Mapping[str, Approval]
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,7 @@ class WeighedShard:
     """The evidence of a shard's accounts that have units, sorted. What only their own rows need lies in files.
 
     `log_max_e`, `log_review` [A] as in Replay; `records`: its three columns. `particulars` are of those that may be
-    flagged or reviewed.
+    flagged or reviewed, `links` of those that have any.
     """
 
     rows: range
@@ -71,6 +75,7 @@ class WeighedShard:
     log_review: Floats
     records: tuple[Ints, Ints, Floats]
     particulars: Particulars
+    links: Mapping[str, Sequence[Link]]
     file: Path
 
     def replay(self) -> Replay:
@@ -92,6 +97,9 @@ class Weighed:
 
     def log_review(self) -> Floats:
         return np.concatenate([shard.log_review for shard in self.shards])
+
+    def links(self) -> dict[str, Sequence[Link]]:
+        return {account: found for shard in self.shards for account, found in shard.links.items()}
 
     def offsets(self) -> Ints:
         """Number of the first account of each shard but the first, and of all."""
@@ -155,7 +163,10 @@ def _weigh_shard(
 ) -> _Done:
     excused = excuse(merge_units([pa.ipc.open_file(file).read_all()]), exceptions)
     replayed = replay(excused.units, norms.baselines, least_flag(norms.population, norms.n_accounts))
-    notable = replayed.account_ids.filter(pa.array(may_be_judged(replayed, norms.population, norms.n_accounts)))
+    links = find_links(excused.units, norms.approvals, exceptions)
+    linked = pc.is_in(replayed.account_ids, pa.array(list(links), pa.string())).to_numpy(zero_copy_only=False)
+    judged = may_be_judged(replayed, norms.population, norms.n_accounts) | linked
+    notable = replayed.account_ids.filter(pa.array(judged))
     with db.cursor() as own:
         said = particulars(own, excused.units, notable)
     weighed = WeighedShard(
@@ -165,6 +176,7 @@ def _weigh_shard(
         log_review=replayed.log_review,
         records=(replayed.record_account, replayed.record_us, replayed.record_log_e),
         particulars=said,
+        links=links,
         file=file.with_suffix(".npz"),
     )
     names = (field.name for field in fields(Replay) if field.name != "account_ids")

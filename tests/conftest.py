@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+from tests.stores import PostgresServer, postgres_server
 
 # Machines are shared, so no example has a deadline; in CI the examples never vary, so that red means a change.
 settings.register_profile("probewatch", deadline=None, derandomize="CI" in os.environ)
@@ -45,3 +48,18 @@ def _refuse_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
         path, line, reason = report.longrepr
         report.outcome = "failed"
         report.longrepr = f"{path}:{line}: skipped under REQUIRE_SERVICES=1, which promises everything: {reason}"
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    with postgres_server() as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """URL of an empty database, of either kind."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'store.db'}"
+    server: PostgresServer = request.getfixturevalue("postgres")
+    return server.new_database()

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -22,6 +22,7 @@ from classifier.errors import InputError, UsageError
 from classifier.evidence import merge_units
 from classifier.exceptions import AgreedException
 from classifier.pipeline import Pipeline
+from classifier.reachback import Approval
 from classifier.types import (
     ACCOUNT_SCHEMA,
     CAMPAIGN_SCHEMA,
@@ -121,10 +122,19 @@ def test_run_json_says_what_was_done(sample: Path, pipeline: Pipeline) -> None:
     assert (document["bundle_id"], document["catalogue_id"]) == (pipeline.bundle_id, pipeline.catalogue_id)
     assert {name: n for name, n in document["decisions"].items() if n} == dict(decisions)
     assert (document["population"], document["population_is"]) == (len(truth["accounts"]), "the accounts of this run")
+    assert document["settings"]["tokenizer"] == "gigatoken"
     epsilon = max((s.epsilon for s in pipeline.certification), default=1.0)
     assert document["fdr_bound"] == min(1.0, 0.01 + epsilon * document["population"] / decisions["flag"])
     assert document["fdr_strata"] == [
-        {"stratum": s.stratum, "n": s.n, "k": s.k, "epsilon": s.epsilon} for s in pipeline.certification
+        {
+            "stratum": s.stratum,
+            "n": s.n,
+            "k": s.k,
+            "epsilon": s.epsilon,
+            "registered": None,
+            "adds": min(1.0, s.epsilon * document["population"] / decisions["flag"]),
+        }
+        for s in pipeline.certification
     ]
     (source,) = document["inputs"]
     assert source | {"digest": ""} == {
@@ -288,7 +298,8 @@ def test_copies_of_a_file_are_read_once(pipeline: Pipeline, tmp_path: Path) -> N
 class Fixed:
     """A pipeline that takes no time: every prompt is harmless and an observation of its own."""
 
-    bundle_id, catalogue_id, certification, n_families = "0" * 16, "none", (), 1
+    bundle_id, catalogue_id, certification, n_families, tokenizer = "0" * 16, "none", (), 1, "none"
+    approvals: ClassVar[dict[str, Approval]] = {}
 
     def __init__(self, pipeline: Pipeline) -> None:
         self.baselines = pipeline.baselines

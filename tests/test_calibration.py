@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from datetime import date
+from hashlib import blake2b
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from classifier.bundle import Stratum
-from classifier.certification import clopper_pearson_upper
-from classifier.errors import InputError
+from classifier.bundle import Stratum, data_dir
+from classifier.certification import Certificate, clopper_pearson_upper
+from classifier.errors import BundleError, InputError, UsageError
 from classifier.exceptions import AgreedException
 from classifier.types import Channel
-from service.calibration import Calibrated, calibrate, write_calibration
+from service.calibration import Calibrated, calibrate
+from service.calibration_file import parse_registered, read_calibration, write_calibration
 from service.calibration_words import calibration_lines
 from service.vetted import read_vetted
+from tests.command import Ran
 from tests.unit_rows import unit_rows
 
 POPULATION, FLAGS = 1000, 40
@@ -69,7 +75,6 @@ def test_rates_by_hand(run: Path) -> None:
     assert by_name["excused"].intent == (0, 0, 0, 0)
     assert [c.account_id for c in found.above] == ["keen", "loud"]
     assert found.strata == [Stratum("app", 2, 1, epsilon(1, 2)), Stratum("person", 2, 1, epsilon(1, 2))]
-    assert found.m2 == pytest.approx((0.9,) * 4)
     assert found.absent == ["away"]
     assert found.fdr_bound == 1.0
 
@@ -119,6 +124,90 @@ def test_the_file_holds_all_of_it(run: Path, tmp_path: Path) -> None:
     assert [(c["account_id"], c["decision"]) for c in document["above"]] == [("keen", "review"), ("loud", "flag")]
     assert document["run"]["baselines"] == {"m1": 0.001, "m2": [0.5, 0.7, 0.7, 0.7]}
     assert set(document) == {"schema_version", "n_accounts"} | set(Calibrated.__dataclass_fields__) - {"conducts"}
+
+
+def test_half_of_the_accounts_set_the_baselines_of_intent_and_the_others_certify_them(run: Path) -> None:
+    """Of each stratum every second account, by the digest of its id."""
+    found = calibrate(run, VETTED, [])
+    present = sorted(VETTED.keys() - {"away"}, key=lambda name: blake2b(name.encode()).digest())
+    ranked = {stratum: [name for name in present if VETTED[name] == stratum] for stratum in ("app", "person")}
+    m2 = 0.9 if "keen" in [names[0] for names in ranked.values()] else 1 / 7
+    assert found.own.baselines.m2 == pytest.approx((m2,) * 4)
+    above = {"loud": 1, "keen": int(m2 < 0.6)}
+    assert found.own.strata == [
+        Stratum(name, 1, above.get(ranked[name][1], 0), epsilon(above.get(ranked[name][1], 0), 1)) for name in ranked
+    ]
+
+
+def test_what_is_known_of_numbers_lowers_the_bound(run: Path) -> None:
+    """None of 30,000 people is above, one of two applications is; of 1,000 registered accounts 3 are applications."""
+    many = {f"p{i:05}": "person" for i in range(30_000)}
+    accounts = pq.read_table(run / "accounts.parquet").to_pylist()
+    rows = [*accounts, *({"account_id": name, "decision": "clear"} for name in many)]
+    pq.write_table(pa.Table.from_pylist(rows), run / "accounts.parquet")
+    vetted = many | {"loud": "app", "excused": "app"}
+    found = calibrate(run, vetted, [], {"person": 997, "app": 3})
+    expected = 0.01 + (epsilon(0, 30_000) * 997 + epsilon(1, 2) * 3) / FLAGS
+    assert found.fdr_bound == pytest.approx(expected) and expected < 0.09
+    fewer = calibrate(run, vetted, [], {"person": 990})  # the other ten may be of the worst kind
+    assert fewer.fdr_bound == pytest.approx(0.01 + (epsilon(0, 30_000) * 990 + epsilon(1, 2) * 10) / FLAGS)
+    assert calibrate(run, vetted, []).fdr_bound == 1.0
+
+
+def test_what_was_sent_before_an_approval_tells_of_conduct_too(run: Path) -> None:
+    early = unit_rows(["calm"] * 30, 2, matched=1, families=["h"] * 30, events=9000 + np.arange(30))
+    pq.write_table(early, run / "evidence" / "units-c.parquet")
+    (calm,) = (c for c in calibrate(run, VETTED, []).conducts if c.account_id == "calm")
+    assert calm.match_rate == pytest.approx(32 / 3030) and calm.by_family["h"] == pytest.approx(30 / 3030)
+    agreed = [AgreedException("calm", "h", "ann", "theirs", date(2030, 1, 1))]
+    (calm,) = (c for c in calibrate(run, VETTED, agreed).conducts if c.account_id == "calm")
+    assert calm.match_rate == pytest.approx(2 / 3030)
+
+
+def test_what_is_written_is_read_for_the_same_bundle_and_catalogue(run: Path, tmp_path: Path) -> None:
+    found, file = calibrate(run, VETTED, [], {"person": 12}), tmp_path / "found.json"
+    write_calibration(found, file)
+    certificate = read_calibration(file, SimpleNamespace(bundle_id="b", catalogue_id="none"))
+    assert certificate == Certificate(found.own.baselines, found.own.strata, {"person": 12})
+    for bundle, catalogue, said in (
+        ("c", "none", "was made with bundle b, this is c; label with this one, and calibrate that run"),
+        ("b", "local", "was made with catalogue none, this is local;"),
+    ):
+        with pytest.raises(BundleError, match=said):
+            read_calibration(file, SimpleNamespace(bundle_id=bundle, catalogue_id=catalogue))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda d: d.pop("own"),
+        lambda d: d["run"].pop("bundle_id"),
+        lambda d: d["own"]["strata"][0].update(epsilon=0.0001),
+        lambda d: d["own"]["strata"][0].update(n=-1),
+        lambda d: d["own"]["baselines"].update(m1=2),
+        lambda d: d["registered"].update(person=-3),
+        lambda d: d.update(registered=[3]),
+        lambda d: d.update(schema_version=0),
+    ],
+)
+def test_a_file_that_is_no_calibration_is_refused(run: Path, tmp_path: Path, change: Callable[[Any], object]) -> None:
+    file = tmp_path / "found.json"
+    write_calibration(calibrate(run, VETTED, []), file)
+    document = json.loads(file.read_text())
+    change(document)
+    for content in (json.dumps(document), "{", "[]"):
+        file.write_text(content)
+        with pytest.raises(InputError, match=r"is no calibration \(\w+\); give what `probewatch calibrate"):
+            read_calibration(file, SimpleNamespace(bundle_id="b", catalogue_id="none"))
+    with pytest.raises(InputError, match="cannot be read"):
+        read_calibration(tmp_path / "nowhere", SimpleNamespace(bundle_id="b", catalogue_id="none"))
+
+
+def test_numbers_by_stratum() -> None:
+    assert parse_registered(["a=b=3", "c=0"], {"a=b", "c"}) == {"a=b": 3, "c": 0}
+    for given in (["c"], ["c=-1"], ["c=x"], ["d=1"], ["c=1", "c=2"], ["c="]):
+        with pytest.raises(UsageError, match=r"expected STRATUM=N, each stratum of the list once \(c\)"):
+            parse_registered(given, {"c"})
 
 
 @pytest.mark.parametrize(
@@ -184,3 +273,41 @@ def test_a_list_that_is_not_there(tmp_path: Path) -> None:
     for name in ("v.txt", "v.parquet"):
         with pytest.raises(InputError, match=r"cannot be read \(No such file"):
             read_vetted(tmp_path / name)
+
+
+# --- back into a run --------------------------------------------------------------------------------------------------
+
+
+def test_a_run_is_judged_by_one_s_own_vetted_accounts(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    sample = data_dir() / "sample"
+    truth = json.loads((sample / "truth.json").read_text())["accounts"]
+    honest = [name for name, facts in truth.items() if facts["campaign"] is None]
+    (tmp_path / "vetted.csv").write_text("account_id,stratum\n" + "".join(f"{name},people\n" for name in honest))
+    traffic, file = sample / "traffic.jsonl", tmp_path / "found.json"
+    assert Ran(capsys, "label", traffic, "--out", tmp_path / "run", "--quiet").code == 0
+    calibrate_run = ("calibrate", tmp_path / "run", "--benign", tmp_path / "vetted.csv", "--out", file)
+    ran = Ran(capsys, *calibrate_run, "--registered", f"people={len(honest)}")
+    assert ran.code == 0 and "The other half certifies that for `label --calibration`: people 0 of 17 above" in ran.out
+    ran = Ran(capsys, "label", traffic, "--out", tmp_path / "own", "--calibration", file)
+    document = json.loads((tmp_path / "own" / "run.json").read_text())
+    written, n = json.loads(file.read_text())["own"], len(honest)
+    assert document["baselines"] == written["baselines"] and document["baselines"]["m2"][0] < 0.5
+    largest = epsilon(0, 17)
+    assert document["fdr_strata"] == [
+        {"stratum": "people", "n": 17, "k": 0, "epsilon": largest, "registered": n, "adds": largest * n / 12}
+    ]
+    assert document["fdr_bound"] == pytest.approx(0.01 + largest * (n + 12) / 12)
+    said = " ".join(ran.out.replace("\u00a0", " ").split())
+    assert (
+        "- people: 0 of 17 honest accounts above the baseline, so at most 17 % of all such (95 %); alone that" in said
+    )
+    flagged = [pq.read_table(tmp_path / run / "accounts.parquet").to_pylist() for run in ("run", "own")]
+    assert [{row["account_id"] for row in rows if row["decision"] == "flag"} for rows in flagged] == [
+        truth.keys() - honest
+    ] * 2
+    many = Ran(capsys, *calibrate_run, "--registered", "people=48")
+    assert many.code == 0
+    ran = Ran(capsys, "label", traffic, "--out", tmp_path / "own", "--calibration", file, "--quiet")
+    assert ran.code == 2 and ran.sentence.startswith("--calibration tells of 48 registered accounts: expected at most")
+    ran = Ran(capsys, "label", traffic, "--out", tmp_path / "new", "--calibration", traffic, "--quiet")
+    assert ran.code == 3 and "is no calibration" in ran.sentence and not (tmp_path / "new").exists()

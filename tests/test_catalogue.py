@@ -137,6 +137,7 @@ def test_a_version_is_two_files_and_the_index_says_what_they_are(tmp_path: Path)
         "note": "Ada: asked for by the desk",
         "n_samples": 30,
         "n_accounts": 4,
+        "n_certified": 0,
     }
 
 
@@ -317,6 +318,22 @@ def test_a_folder_of_something_else_is_refused(tmp_path: Path, name: str) -> Non
     assert [path.name for path in tmp_path.iterdir()] == [name] and (tmp_path / name).read_text() == "dear"
 
 
+def test_an_exclusive_signature_keeps_what_it_was_certified_on_and_when_it_was_approved(tmp_path: Path) -> None:
+    known = of_facts(tier=Tier.EXCLUSIVE)
+    certified = replace(known, origin=replace(known.origin, since="2026-05-01T14:00:00.25+02:00", n_certified=20))
+    written = added(tmp_path / "local", certified, entry("forge", seed=1))
+    found = open_catalogue(tmp_path / "local")
+    assert [one.origin for one in found.exclusive] == [one.origin for one in written.exclusive] == [certified.origin]
+    assert [one.origin.since_us for one in found.exclusive] == [1_777_636_800_250_000]
+
+
+def test_a_catalogue_of_before_there_were_exclusive_signatures_is_read(folder: Path) -> None:
+    (row,) = json.loads((folder / INDEX).read_text())["signatures"]
+    forge(folder, signatures=[{name: value for name, value in row.items() if name != "n_certified"}])
+    (found,) = open_catalogue(folder).entries
+    assert found.origin.n_certified == 0
+
+
 def test_what_cannot_be_added_to_is_left_alone(folder: Path, tmp_path: Path) -> None:
     before = files(folder)
     with pytest.raises(UsageError, match="holds a signature forge/0 already"):
@@ -324,9 +341,7 @@ def test_what_cannot_be_added_to_is_left_alone(folder: Path, tmp_path: Path) -> 
     assert files(folder) == before
     with pytest.raises(UsageError, match="holds a signature grade/0 already"):
         added(folder, entry("grade", seed=2), entry("grade", seed=5))
-    with pytest.raises(
-        UsageError, match="grade/0 is exclusive, but flags from signatures learnt from traffic need the"
-    ):
+    with pytest.raises(UsageError, match="grade/0 is exclusive, but was certified on no ordinary account; make it"):
         added(folder, of_facts(tier=Tier.EXCLUSIVE))
     assert files(folder) == before
     (tmp_path / "file").write_text("")
@@ -403,7 +418,7 @@ def test_an_id_twice_and_files_that_do_not_fit_are_refused(folder: Path) -> None
         ({"target": "cooking"}, "aims at what is none of coding"),
         ({"target": ["coding"]}, "aims at what is none of coding"),
         ({"tier": "holy"}, "'holy' is not a valid Tier"),
-        ({"tier": "exclusive"}, "forge/0 is exclusive, but flags from signatures learnt from traffic need"),
+        ({"tier": "exclusive"}, "forge/0 is exclusive, but was certified on no ordinary account"),
         ({"family": "Forge"}, "a signature's family is no name"),
         ({"family": None}, "a signature's family is no name"),
         ({"technique": "\u001b[2J"}, "a signature's technique is no name"),
@@ -413,8 +428,11 @@ def test_an_id_twice_and_files_that_do_not_fit_are_refused(folder: Path) -> None
         ({"id": "forge"}, "forge is not numbered within its family forge"),
         ({"since": "yesterday"}, "yesterday"),
         ({"since": 5}, "must be str"),
-        ({"note": 5}, "origin of signature forge/0 is no note and two counts"),
-        ({"n_samples": True}, "origin of signature forge/0 is no note and two counts"),
+        ({"since": "2026-05-01T12:00:00"}, "origin of signature forge/0 has a time without a zone"),
+        ({"note": 5}, "origin of signature forge/0 is no note and counts"),
+        ({"n_samples": True}, "origin of signature forge/0 is no note and counts"),
+        ({"n_certified": -1}, "origin of signature forge/0 is no note and counts"),
+        ({"n_certified": "20", "tier": "exclusive"}, "str"),
     ],
 )
 def test_hostile_facts_are_refused(folder: Path, change: dict[str, Any], said: str) -> None:

@@ -68,7 +68,7 @@ def test_an_input_that_is_not_seen_or_differs_is_an_error_and_no_rejection(folde
     there = job(folder, source, write(tmp_path / "b.jsonl", records(2)))
     write(source, records(4))
     (row,) = read(there)[0].to_pylist()
-    assert row["failed"][0] == "InputError" and "a.jsonl: node " in row["failed"][1]
+    assert row["failed"][0] == "3" and "a.jsonl: node " in row["failed"][1]
     assert "sees" in row["failed"][1] and row["part_id"] is None
     source.unlink()
     (row,) = read(there)[0].to_pylist()
@@ -115,7 +115,7 @@ def test_a_part_that_kills_its_workers_ends_the_run(folder: RunFolder, tmp_path:
     (table,) = read(there)
     (folder.held / f"{table['part_id'][0]}.attempts").write_bytes(b"." * MOST_ATTEMPTS)
     failed = LabelPart(there)(table).to_pylist()[0]["failed"]
-    assert failed[0] == "OutputError" and failed[1].startswith("4 workers died over the same part, most likely for")
+    assert failed[0] == "5" and failed[1].startswith("4 workers died over the same part, most likely for")
 
 
 def test_an_input_without_a_record_is_one_row(folder: RunFolder, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from classifier.errors import InputError
 from service.columns import read_table
-from service.formats import FORMATS
+from service.formats import FORMATS, reading
 from tests.reading import NOON, parts_of, prompts, read, reasons
 
 
@@ -84,6 +84,6 @@ def test_part_boundaries_do_not_depend_on_how_the_file_is_laid_out(tmp_path: Pat
 def test_blank_means_the_same_in_a_column_as_in_a_record() -> None:
     texts = [f"{chr(code)} " for code in range(0x10000) if not 0xD800 <= code < 0xE000]
     table = {"account_id": pa.array(["a"] * len(texts)), "prompt": pa.array(texts)}
-    events, refused = read_table(table, np.arange(len(texts)), FORMATS["plain"])
+    events, refused = read_table(table, np.arange(len(texts)), FORMATS["plain"], reading())
     assert [texts[row] for row in events.row] == [text for text in texts if not text.isspace()]
     assert {reason for _, reason in refused} == {"prompt is empty, expected text"}

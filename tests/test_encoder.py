@@ -10,6 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer as HuggingFaceTokenizer
 
+import classifier.encoder
+from classifier.bundle import default_bundle_dir
 from classifier.encoder import (
     HEAD_TOKENS,
     TAIL_TOKENS,
@@ -17,6 +19,7 @@ from classifier.encoder import (
     WINDOW_TOKENS,
     StaticEncoder,
     TokenBatch,
+    Tokenizer,
     l2_normalise,
     quantise,
     save_table,
@@ -33,6 +36,23 @@ def test_ids_are_those_of_hugging_face_tokenizers(texts: list[str]) -> None:
     reference = HuggingFaceTokenizer.from_file(str(models.tokenizer_path()))
     tokens = models.tokenizer().encode(texts)
     assert [tokens.of(i).tolist() for i in range(len(tokens))] == [reference.encode(text).ids for text in texts]
+
+
+def test_without_gigatoken_hugging_face_tokenizers_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    path = default_bundle_dir() / "tokenizer.json"
+    fast = Tokenizer(path)
+    monkeypatch.setattr(classifier.encoder, "HAS_GIGATOKEN", False)
+    slow = Tokenizer(path)
+    assert (fast.run_by, slow.run_by) == ("gigatoken", "tokenizers")
+    assert slow.vocabulary() == fast.vocabulary()
+    texts = [normalise_text(text) for text in ("Write a PARSER, for 3 files…", "", "编写 代码 😀 naïve", "x" * 999)]
+    for batch in (texts, [text.encode() for text in texts], texts[:1], []):
+        one, other = fast.encode(batch), slow.encode(batch)
+        assert one.ids.tolist() == other.ids.tolist()
+        assert one.offsets.tolist() == other.offsets.tolist()
+        assert one.ids.dtype == other.ids.dtype
+        assert one.offsets.dtype == other.offsets.dtype
+    assert slow.decode(slow.encode(texts).ids) == "".join(texts)
 
 
 @given(batches)

@@ -29,6 +29,7 @@ from service.proposals import propose
 from tests.forgeries import BELLOWS, QUILL, SLOT_WORDS, fill
 from tests.test_catalogue import ENCODER, entry, of_facts
 
+TIERS = (("forge", Tier.PUBLIC), ("grade", Tier.EXCLUSIVE), ("shed", Tier.BENIGN))
 TENSOR_NAMES = {"shingles", "offsets", "vectors", "owners"}
 OTHER_WORDS = ("brocade", "isthmus", "kumquat", "oubliette", "pumice", "saffron", "thimble", "wheelwright")
 
@@ -162,12 +163,15 @@ def test_an_id_twice_is_refused(tmp_path: Path) -> None:
     assert "it holds the signature forge/0 more than once" in refusal(tmp_path / "twice")
 
 
-def test_an_exclusive_signature_is_refused(tmp_path: Path) -> None:
-    exclusive = SharedSignature(of_facts(tier=Tier.EXCLUSIVE).signature, 30, 4)
-    (tmp_path / "flags").write_bytes(pack([exclusive], ENCODER))
-    assert "signature grade/0 is exclusive, but flags from signatures learnt from traffic" in refusal(
-        tmp_path / "flags"
-    )
+def test_signatures_are_taken_as_of_another_tier(tmp_path: Path) -> None:
+    """What is exclusive to a peer need not be so here; an application stays one."""
+    sent = [SharedSignature(of_facts(id=f"{name}/0", family=name, tier=tier).signature, 30, 4) for name, tier in TIERS]
+    (tmp_path / "flags").write_bytes(pack(sent, ENCODER))
+    exchange = open_exchange(tmp_path / "flags")
+    assert [one.signature.facts.tier for one in exchange.shared] == [tier for _, tier in TIERS]
+    for wanted in (Tier.PUBLIC, Tier.EXCLUSIVE):
+        taken = [one.signature.facts.tier for one in exchange.taken_as(wanted).shared]
+        assert taken == [wanted, wanted, Tier.BENIGN]
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from classifier.exchange import SharedSignature, open_exchange, pack
 from classifier.pipeline import Pipeline
 from classifier.signatures import Signature
 from classifier.text import normalise_text
+from classifier.types import Tier
 from service import cli, exits
 from tests.command import Ran
 from tests.forgeries import ASKS, BELLOWS, QUILL, fill, rows
@@ -240,3 +241,16 @@ def test_a_catalogue_of_another_encoder_is_not_added_to(
     origin = Origin("2026-05-01T12:00:00+00:00", "", 30, 4)
     add_entries(tmp_path / "old", [Entry(of_facts(forge, id="old/0", family="old"), origin)], "f" * 16, None)
     assert "made with another encoder than this bundle's" in refused(capsys, file, tmp_path / "old", code=4)
+
+
+def test_applications_need_no_certificate(
+    capsys: pytest.CaptureFixture[str], pipeline: Pipeline, forge: Signature, tmp_path: Path
+) -> None:
+    """With --tier exclusive what is to flag is certified, and here nothing is."""
+    benign = of_facts(forge, tier=Tier.BENIGN, technique=None, target=None)
+    file = packed(tmp_path / "file", pipeline.encoder_digest, benign)
+    against = write(tmp_path / "few.jsonl", rows([*ASKS]))
+    ran = Ran(capsys, *importing(file, tmp_path / "ours", "--tier", "exclusive", "--against", against))
+    assert ran.code == 0 and "Certified" not in ran.out
+    (entry,) = open_catalogue(tmp_path / "ours").entries
+    assert (entry.signature.facts.tier, entry.origin.n_certified) == (Tier.BENIGN, 0)

@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from classifier.errors import InputError, UsageError
+from service.formats import FORMATS
 from service.records import expand_inputs
 from tests.reading import GOOD, NOON, Line, jsonl, parts_of, prompts, read, reasons
 
@@ -66,11 +67,20 @@ REFUSED: list[tuple[Line, str]] = [
     (b'{"account_id": "a", "prompt": "\xff"}', "the line is not valid UTF-8"),
     (b'[{"account_id": "a"}]', "the record is a list, expected an object"),
     (b'"text"', "the record is text, expected an object"),
-    (b'{"input": "x"}', "the record has the shape of no known format, expected one of plain"),
+    (
+        b'{"text": "x"}',
+        f"the record has the shape of no known format, expected one of {', '.join(FORMATS)}",
+    ),
     ({"account_id": "a"}, "prompt and messages are missing, expected one of them"),
-    ({"prompt": "x"}, "account_id is missing or empty, expected text or an integer"),
-    ({**GOOD, "account_id": None}, "account_id is missing or empty, expected text or an integer"),
-    ({**GOOD, "account_id": " \u3000"}, "account_id is missing or empty, expected text or an integer"),
+    ({"prompt": "x"}, "account_id is missing or empty, expected an account: name its field with --account-field"),
+    (
+        {**GOOD, "account_id": None},
+        "account_id is missing or empty, expected an account: name its field with --account-field",
+    ),
+    (
+        {**GOOD, "account_id": " \u3000"},
+        "account_id is missing or empty, expected an account: name its field with --account-field",
+    ),
     ({**GOOD, "account_id": True}, "account_id is a boolean, expected text or an integer"),
     ({**GOOD, "account_id": 1.5}, "account_id is a number, expected text or an integer"),
     ({**GOOD, "account_id": "a\0b"}, "account_id holds a NUL byte, expected text without"),
@@ -195,7 +205,7 @@ def test_csv_quotes_newlines_wrong_widths_and_encodings(tmp_path: Path) -> None:
         (5, "the row has 2 cells, expected 3 as in the header"),
         (6, "the row has 4 cells, expected 3 as in the header"),
         (8, "the record is not valid UTF-8"),
-        (9, "account_id is missing or empty, expected text or an integer"),
+        (9, "account_id is missing or empty, expected an account: name its field with --account-field"),
         (11, "the quotes of a CSV record do not match, expected RFC 4180"),
         (13, "the quotes of a CSV record do not match, expected RFC 4180"),
     ]
@@ -207,7 +217,7 @@ def test_csv_quotes_newlines_wrong_widths_and_encodings(tmp_path: Path) -> None:
         (
             "x.csv",
             b"account_id;prompt\na;b\n",
-            "has the columns of no known format: expected one of plain .account_id, prompt or messages",
+            "has the columns of no known format: expected one of litellm .messages or",
         ),
         ("x.csv", b"account_id,text\na,b\n", "has no column prompt or messages"),
         ("x.csv", b"prompt,account_id,prompt\na,b,c\n", "has 1 column names more than once"),
@@ -227,7 +237,7 @@ def test_unknown_format_and_headers_without_rows(tmp_path: Path) -> None:
         pa.table({"account_id": pa.array([], pa.string()), "prompt": pa.array([], pa.string())}), tmp_path / "x.parquet"
     )
     assert parts_of(tmp_path / "x.csv") == parts_of(tmp_path / "x.parquet") == []
-    with pytest.raises(UsageError, match="--format got 'xml': expected one of auto, plain"):
+    with pytest.raises(UsageError, match="--format got 'xml': expected one of auto, litellm"):
         parts_of(tmp_path / "x.csv", format="xml")
 
 

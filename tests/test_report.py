@@ -128,7 +128,7 @@ def make_run(folder: Path, accounts: list[dict[str, Any]], **run_changes: Any) -
         "population": 30,
         "alpha": 0.01,
         "fdr_bound": 0.062,
-        "fdr_strata": [{"stratum": "people", "n": 30000, "epsilon": 0.0001}],
+        "fdr_strata": [{"stratum": "people", "n": 30000, "k": 0, "epsilon": 0.0001, "adds": 0.04}],
         "settings": {"workers": 2},
         "seconds": {"label": 1.2},
         "versions": {"probewatch": "0.1.0"},

@@ -163,7 +163,7 @@ def test_a_changed_input_is_refused_and_fresh_starts_over(labelled: Path, pipeli
 
 def test_another_bundle_catalogue_or_format_is_refused(labelled: Path, pipeline: Pipeline, tmp_path: Path) -> None:
     def other(**ids: str) -> Any:
-        names = ("bundle_id", "catalogue_id", "baselines", "certification", "n_families", "label")
+        names = ("bundle_id", "catalogue_id", "baselines", "certification", "n_families", "approvals", "label")
         return SimpleNamespace(**{name: getattr(pipeline, name) for name in names} | ids)
 
     source = tmp_path / "a.jsonl"

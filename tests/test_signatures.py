@@ -55,7 +55,7 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> StaticEncoder:
 
 @pytest.fixture(scope="module")
 def shingler(encoder: StaticEncoder) -> Shingler:
-    return Shingler(encoder.tokenizer._backend.vocab)
+    return Shingler(encoder.tokenizer.vocabulary())
 
 
 @pytest.fixture(scope="module")

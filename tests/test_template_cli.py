@@ -165,12 +165,11 @@ def test_a_second_family_joins_the_first_and_a_known_one_is_refused(
             2,
             "--capability got 'cooking': expected one of coding",
         ),
-        (["--family", "x", "--tier", "holy"], 2, "--tier got 'holy': expected public or benign"),
+        (["--family", "x", "--tier", "holy"], 2, "--tier got 'holy': expected exclusive, public or benign"),
         (
             ["--family", "x", "--tier", "exclusive"],
             2,
-            "--tier got exclusive: flags from signatures learnt from traffic need the analyst basis, which is not "
-            "offered yet; give public",
+            "--tier exclusive needs --against: traffic known to be ordinary, half of whose accounts must certify",
         ),
         (["--family", "x", "--tier", "benign", "--capability", "coding"], 2, "is a harmless application: leave out"),
         (["--family", "x", "--note", "caf\udce9"], 2, "--note is not valid UTF-8"),
@@ -338,6 +337,7 @@ def test_list_and_show_tell_the_bundle_s_from_one_s_own(capsys: pytest.CaptureFi
         "note": NOTE,
         "n_samples": 30,
         "n_accounts": 4,
+        "n_certified": 0,
     }  # fmt: skip
     words = Ran(capsys, "templates", "show", "night_mill/0", "--catalogue", catalogue).out
     assert words.startswith("signature night_mill/0 of the catalogue\n") and NOTE in words

@@ -8,8 +8,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from classifier.text import ANCHOR_BYTES, keyed_hash, normalise_text, original_span, scaffold_anchors, scored_text
+from classifier.confusables import read_look_alikes
+from classifier.text import (
+    _INVISIBLE,
+    ANCHOR_BYTES,
+    head_anchor,
+    keyed_hashes,
+    normal_form,
+    normalise_text,
+    original_span,
+    scored_text,
+    tail_anchor,
+)
 
+TRAPS = "aAjJsSéÉßſıİσΣςеЕकﬀ—’< \t\n\x1c\u030c\u0301\u0338\u0345\u093c\u094d\uac00\u11a8\u0085\u2028\u3000\u200b"
 texts = st.text(max_size=80)
 ascii_texts = st.text(st.characters(max_codepoint=127), max_size=80)
 
@@ -44,6 +56,25 @@ def test_the_short_way_for_ascii_gives_what_the_long_way_gives(text: str) -> Non
     assert normalise_text(text) == long_way
 
 
+@given(st.text(st.sampled_from(TRAPS)))
+def test_the_short_way_gives_what_the_long_way_gives(text: str) -> None:
+    assert normalise_text(text) == _the_long_way(text)
+
+
+def test_the_short_way_is_right_of_every_character_beside_a_letter() -> None:
+    beyond = [chr(code) for code in range(128, 0x30000) if not 0xD800 <= code < 0xE000]
+    texts = [f"J{char}j {char}" for char in beyond]
+    assert [text for text in texts if normalise_text(text) != _the_long_way(text)] == []
+
+
+def _the_long_way(text: str) -> str:
+    """Normal form by definition."""
+    visible = "".join(char for char in text if not _INVISIBLE.match(char))
+    composed = read_look_alikes(unicodedata.normalize("NFKC", visible))
+    lowered = unicodedata.normalize("NFKC", composed.lower())
+    return " ".join("".join(char for char in lowered if not _INVISIBLE.match(char)).split())
+
+
 @given(ascii_texts, st.data())
 def test_a_span_of_the_normal_form_is_found_in_the_original(text: str, data: st.DataObject) -> None:
     normal = normalise_text(text)
@@ -76,9 +107,11 @@ def test_system_text_comes_first() -> None:
 
 
 def test_hashes_depend_on_text_and_key_only() -> None:
-    assert keyed_hash(b"a", b"k") == keyed_hash(b"a", b"k")
-    assert len({keyed_hash(b"a", b"k"), keyed_hash(b"b", b"k"), keyed_hash(b"a", b"l")}) == 3
-    assert keyed_hash(b"probe", b"probewatch") == 0xA1F91D33F808A2B0
+    one, other, again = keyed_hashes([b"a", b"b", b"a"], b"k").tolist()
+    assert one == again == keyed_hashes([b"a"], b"k").item()
+    assert len({one, other, keyed_hashes([b"a"], b"l").item()}) == 3
+    assert keyed_hashes([b"probe"], b"probewatch").tolist() == [0xA1F91D33F808A2B0]
+    assert keyed_hashes([], b"k").tolist() == []
 
 
 def test_anchors_leave_numbers_out_and_keep_head_and_tail() -> None:
@@ -87,9 +120,19 @@ def test_anchors_leave_numbers_out_and_keep_head_and_tail() -> None:
         "and never promise a refund. {}"
     )
     payload = "where is my parcel? " * 20
-    one, two = (
-        scaffold_anchors(template.format(number, payload + tail)) for number, tail in ((17, "it is late"), (4, "help"))
-    )
-    assert one[0] == two[0] == template.replace("{}", "")[:ANCHOR_BYTES].encode()
-    assert one[1] != two[1]
-    assert scaffold_anchors("short 12") == [b"short "]
+    normal = [
+        normal_form(template.format(number, payload + tail)) for number, tail in ((17, "it is late"), (4, "help"))
+    ]
+    one, two = map(head_anchor, normal)
+    assert one == two == template.replace("{}", "")[:ANCHOR_BYTES].encode()
+    one, two = map(tail_anchor, normal)
+    assert one != two
+    assert head_anchor(b"short 12") == tail_anchor(b"short 12") == b"short "
+
+
+@given(st.text(st.sampled_from("abc 0123456789éक😀"), max_size=500))
+def test_anchors_reach_as_many_characters_whatever_their_bytes(text: str) -> None:
+    normal, reach = normalise_text(text), 2 * ANCHOR_BYTES
+    head, tail = ("".join(c for c in part if c not in "0123456789") for part in (normal[:reach], normal[-reach:]))
+    assert head_anchor(normal.encode()) == head.encode()[:ANCHOR_BYTES]
+    assert tail_anchor(normal.encode()) == tail.encode()[-ANCHOR_BYTES:]

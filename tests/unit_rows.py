@@ -23,10 +23,12 @@ def unit_rows(
     events: ArrayLike | None = None,
     y: ArrayLike = 0,
     y_public: ArrayLike = 0,
+    matched: ArrayLike | None = None,
     levels: ArrayLike = 0,
     families: Sequence[str | None] | None = None,
 ) -> pa.Table:
-    """One unit per account name given. `events` (default 0, 1, ...): numbers of the events, also us into the day."""
+    """One unit per account name given. `events` (default 0, 1, ...): numbers of the events, also us into the day.
+    `matched`: as y and y_public tell if not given."""
     n = len(accounts)
     number = np.arange(n) if events is None else np.asarray(events)
     us = np.broadcast_to(np.asarray(days, np.int64) * DAY_US, n) + number
@@ -38,7 +40,7 @@ def unit_rows(
         "timestamp": pa.array(us, pa.timestamp("us", tz="UTC")),
         "event_id": [f"event-{i:08}" for i in number],
         **{name: _bytes(value, n) for name, value in bits.items()},
-        "matched": (_bytes(y, n) | _bytes(y_public, n) > 0).astype(np.uint8),
+        "matched": _bytes((_bytes(y, n) | _bytes(y_public, n) > 0) if matched is None else matched, n),
         **{f"level_{target}": _bytes(levels, n) for target in TARGETS},
         "family": pa.array([None] * n if families is None else families, pa.string()),
     }

@@ -28,7 +28,7 @@ from classifier.certification import certify, exceeds, intent_baselines
 from classifier.evidence import Baselines
 from classifier.heads import UNCALIBRATED, Calibration, calibrated_probabilities
 from classifier.labeler import cascaded, decide_capability
-from classifier.text import normalise_text, scaffold_anchors
+from classifier.text import head_anchor, normal_form
 from classifier.types import CAPABILITIES, LEVELS
 from training.heads import macro_f1
 from training.prepare import BENIGN, EXTRACTION, LABELS, PROMPT, source_weights
@@ -191,15 +191,15 @@ def honest_accounts(rows: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
 def conduct(stratum: str, account: pd.DataFrame) -> Conduct:
     """An account as the evidence sees it: intent once per scaffold of what nothing matched, matches once per distinct
     prompt. Columns read: `text`, `p_*`, `exclusive`, `matched`, `explained`."""
-    normalised = [normalise_text(text) for text in account["text"]]
+    normal = [normal_form(text) for text in account["text"]]
     open_ended = ~(account["matched"] | account["explained"]).to_numpy(bool)
-    anchors = pd.Series([scaffold_anchors(text)[0] for text in normalised])
+    anchors = pd.Series([head_anchor(text) for text in normal])
     first = np.zeros(len(account), np.bool_)
     first[open_ended] = ~anchors[open_ended].duplicated().to_numpy()
     p = account[[f"p_{name}" for name in CAPABILITIES]].to_numpy(float)[first]
     targets = np.column_stack([p, (1 - p.sum(axis=1)).clip(0)])
     levels = np.rint(LEVELS * account["p_extraction"].to_numpy(float)[first][:, None] * targets) / LEVELS
-    distinct = ~pd.Series(normalised).duplicated().to_numpy()
+    distinct = ~pd.Series(normal).duplicated().to_numpy()
     return Conduct(
         stratum=stratum,
         source=str(account["source"].iloc[0]),

@@ -27,7 +27,7 @@ from classifier.text import normalise_text
 from service.bench.measures import Measure
 from service.bench.traffic import BYTES, prompts
 
-PROMPTS, SEED, REPEATS = 16 * BLOCK, 0, 9
+PROMPTS, SEED, REPEATS = 4 * BLOCK, 0, 9
 PHRASE = 3
 """Shingles end to end that a synthetic signature has in common with ordinary text."""
 SPREAD = 0.04

@@ -2,7 +2,7 @@
 
     python -m tests.benchmarks.kills [--kills 50] [--prompts 200000]
 
-Traffic is Parquet (see label_speed) beside JSONL of which every hundredth record is broken, and some come twice. A run
+Traffic is Parquet beside JSONL of which every hundredth record is broken, and some come twice. A run
 is killed again and again, at a moment drawn anew, until one comes to its end; then the next begins.
 """
 
@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from tests.benchmarks.label_speed import write_traffic
+from service.bench.traffic import write_parquet
 from tests.runs import outputs, records, write
 
 LABEL = "import sys; from service.cli import main; sys.exit(main())"
@@ -38,7 +38,7 @@ def measure(folder: Path, n_kills: int, n_prompts: int) -> None:
     """Kill and resume until there were enough kills; exits with 1 at the first difference."""
     traffic = folder / "traffic"
     traffic.mkdir()
-    write_traffic(traffic / "a.parquet", n_prompts)
+    write_parquet(traffic / "a.parquet", n_prompts)
     rows = records(JSON_RECORDS)
     lines = ["{broken" if i % 100 == 50 else json.dumps(rows[max(i - i % 7 // 6, 0)]) for i in range(len(rows))]
     write(traffic / "b.jsonl", lines)

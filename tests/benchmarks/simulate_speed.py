@@ -8,17 +8,14 @@ The second is the largest documented campaign in as much benign traffic again; i
 
 from __future__ import annotations
 
-import resource
-import subprocess
 import sys
-import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from tests.benchmarks.label_speed import watch
+from service.bench.commands import run_probewatch
 
 EXCHANGES, ACCOUNTS = 3_000_000, 30_000
 
@@ -35,22 +32,17 @@ def prompt_bytes(parts: list[Path]) -> float:
 def main(exchanges: int, accounts: int, scenario: list[str]) -> None:
     with TemporaryDirectory() as folder:
         out = Path(folder) / "simulated"
-        program = "import sys; from service.cli import main; sys.exit(main())"
         sizes = ["--exchanges", str(exchanges), "--accounts", str(accounts)]
         plan = [word for file in scenario for word in ("--scenario", file)]
-        command = [sys.executable, "-c", program, "simulate", "--out", str(out), "--quiet", *sizes, *plan]
-        started = time.perf_counter()
-        peak = watch(subprocess.Popen(command, start_new_session=True))
-        seconds = time.perf_counter() - started
-        used = resource.getrusage(resource.RUSAGE_CHILDREN)
-        busy = used.ru_utime + used.ru_stime
+        took = run_probewatch(["simulate", "--out", str(out), "--quiet", *sizes, *plan])
         parts = sorted((out / "traffic").iterdir())
         size, stored = prompt_bytes(parts), sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
     print(f"simulate, {exchanges:,} events of {accounts:,} accounts, prompts of {size:.0f} bytes:")
     print(
-        f"  {exchanges / seconds:,.0f} events/s, {seconds:.1f} s; {exchanges / busy:,.0f} events a second of one core"
+        f"  {exchanges / took.seconds:,.0f} events/s, {took.seconds:.1f} s; "
+        f"{exchanges / took.processor_seconds:,.0f} events a second of one core"
     )
-    print(f"  peak RSS {peak:,.0f} MiB, {len(parts)} parts, {stored / 2**20:,.0f} MiB written")
+    print(f"  peak RSS {took.peak_mib:,.0f} MiB, {len(parts)} parts, {stored / 2**20:,.0f} MiB written")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,41 @@
+"""The app: routes, guard and service put together. Stands before `server` alone."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+
+from service.http import accounts, operations, scoring
+from service.http.docs import document_calls
+from service.http.limits import Guard
+from service.http.problems import answer_with_problems
+from service.http.service import Service
+from service.settings import Settings
+from service.versions import version_of
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The app of one process. Raises BundleError or UsageError if it cannot be set up."""
+    service = Service(settings)
+
+    @asynccontextmanager
+    async def running(_: FastAPI) -> AsyncIterator[None]:
+        service.start()
+        yield
+        service.stop()
+
+    app = FastAPI(title="probewatch", version=version_of("probewatch"), lifespan=running, docs_url=None, redoc_url=None)
+    app.state.service = service
+    answer_with_problems(app)
+    for module in (scoring, accounts, operations):
+        app.include_router(module.router)
+    document_calls(app)
+    app.add_middleware(Guard, gate=service.gate, metrics=service.metrics)
+    return app
+
+
+def app_of_environment() -> FastAPI:
+    """The app by the settings in the environment: for processes that are started for it."""
+    return create_app(Settings())

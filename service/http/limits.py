@@ -1,0 +1,97 @@
+"""The middleware around all routes: identity, bounds, security headers, counts and one line of log a request.
+
+Plain ASGI, since it is in the way of every request. Stands after `security`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.http.metrics import Metrics
+from service.http.problems import Problem
+from service.http.security import Gate
+
+log = logging.getLogger("probewatch.http")
+
+SECURITY_HEADERS = {
+    "cache-control": "no-store",
+    "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",
+    "referrer-policy": "no-referrer",
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+}
+_BODILESS = frozenset({"GET", "HEAD", "DELETE", "OPTIONS"})
+_EMPTY_POST = frozenset({"/v1/reload"})
+
+
+class Guard:
+    """Lets a request through, or answers it with a problem; counts either."""
+
+    def __init__(self, app: ASGIApp, gate: Gate, metrics: Metrics) -> None:
+        self._app, self._gate, self._metrics = app, gate, metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        began, status = time.perf_counter(), 500
+
+        async def send_safely(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                for name, value in SECURITY_HEADERS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        try:
+            self._admit(scope)
+        except Problem as problem:
+            await problem.response()(scope, receive, send_safely)
+        else:
+            await self._app(scope, receive, send_safely)
+        finally:
+            self._note(scope, status, time.perf_counter() - began)
+
+    def _admit(self, scope: Scope) -> None:
+        headers = Headers(scope=scope)
+        scope.setdefault("state", {})["caller"] = self._gate.admit(scope["method"], scope["path"], headers)
+        if scope["method"] not in _BODILESS and scope["path"] not in _EMPTY_POST:
+            kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+            if kind != "application/json":
+                raise Problem(415, "not-json", "The body must be sent as application/json.")
+
+    def _note(self, scope: Scope, status: int, seconds: float) -> None:
+        route = scope.get("route")
+        path = getattr(route, "path", "other")  # of the route: ids in a path would make a label each
+        self._metrics.requests.labels(path, status).inc()
+        self._metrics.seconds.labels(path).observe(seconds)
+        if log.isEnabledFor(logging.INFO):
+            caller = scope["state"].get("caller") if "state" in scope else None
+            who = caller.name if caller is not None else "-"
+            log.info("%s %s %d %.1f ms %s", scope["method"], path, status, seconds * 1e3, who)
+
+
+async def read_body(request: Request, most_bytes: int, most_seconds: float) -> bytes:
+    """The body. Problem 413 if it is too large, 408 if it takes too long, before it is held whole."""
+    too_large = Problem(413, "too-large", f"The body is larger than {most_bytes:,} bytes: send less at once.")
+    if int(request.headers.get("content-length", "0")) > most_bytes:
+        raise too_large
+    pieces, size = [], 0
+    try:
+        async with asyncio.timeout(most_seconds):
+            async for piece in request.stream():
+                pieces.append(piece)
+                size += len(piece)
+                if size > most_bytes:
+                    raise too_large
+    except TimeoutError:
+        raise Problem(408, "too-slow", f"The body did not arrive within {most_seconds:g} seconds.") from None
+    return b"".join(pieces)

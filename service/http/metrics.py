@@ -1,0 +1,51 @@
+"""Counters and histograms for Prometheus. received = scored + shed + rejected + failed, in events, at rest."""
+
+from __future__ import annotations
+
+import os
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, multiprocess
+
+_SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+_EVENTS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+MULTIPROCESS = "PROMETHEUS_MULTIPROC_DIR"
+
+
+class Metrics:
+    """What is counted in this process; `text` tells of all processes of the service."""
+
+    def __init__(self) -> None:
+        self._registry = registry = CollectorRegistry()
+
+        def counter(name: str, meaning: str) -> Counter:
+            return Counter(f"probewatch_events_{name}", meaning, registry=registry)
+
+        self.received = counter("received", "Events that came with a request to score.")
+        self.scored = counter("scored", "Events labelled, committed and answered; retries of them too.")
+        self.shed = counter("shed", "Events refused with 503, since too many waited.")
+        self.rejected = counter("rejected", "Events refused, since something was wrong with them.")
+        self.failed = counter("failed", "Events that could not be scored through no fault of theirs.")
+        self.requests = Counter(
+            "probewatch_requests", "Requests by path and status.", ["path", "status"], registry=registry
+        )
+        self.seconds = Histogram(
+            "probewatch_request_seconds", "Time from request to answer.", ["path"], buckets=_SECONDS, registry=registry
+        )
+        self.turn = Histogram(
+            "probewatch_turn_seconds", "Time to label and commit what waited.", buckets=_SECONDS, registry=registry
+        )
+        self.turn_events = Histogram(
+            "probewatch_turn_events", "Events labelled and committed at once.", buckets=_EVENTS, registry=registry
+        )
+        self.as_of = Gauge(
+            "probewatch_verdict_as_of_seconds", "When verdicts were last published.", registry=registry,
+            multiprocess_mode="livemin",
+        )  # fmt: skip
+
+    def text(self) -> bytes:
+        """Everything in the text format."""
+        registry = self._registry
+        if MULTIPROCESS in os.environ:
+            registry = CollectorRegistry()
+            multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+        return generate_latest(registry)

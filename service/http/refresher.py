@@ -1,0 +1,107 @@
+"""The thread that publishes: thresholds of this moment, and campaigns found by whichever process claims the turn.
+
+standing, campaigns -> **refresher** -> scorer (what is said of accounts), routes
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from classifier.errors import ProbewatchError
+from service.http.metrics import Metrics
+from service.http.published import Published
+from service.http.scorer import Scorer
+from service.store.campaigns import CampaignFinder, Publication, claim, publish, read_publication, read_version
+from service.store.opening import Store
+from service.store.standing import read_thresholds
+
+log = logging.getLogger("probewatch.refresher")
+
+SHARE = 10
+"""Campaigns are looked for at most this part of the time: finding them again waits as many times as long."""
+
+
+class Refresher:
+    """Publishes every few seconds, and looks around. `problem`: why it last could not, in a sentence; None if it
+    could."""
+
+    def __init__(
+        self,
+        store: Store,
+        scorer: Scorer,
+        metrics: Metrics,
+        population: int,
+        seconds: float,
+        look_around: Callable[[], None],
+    ) -> None:
+        self._store, self._scorer, self._metrics = store, scorer, metrics
+        self._population, self._seconds = population, seconds
+        self._look_around = look_around
+        self._finder = CampaignFinder()
+        self.publication = Publication(0, (), {})
+        self.problem: str | None = "Nothing is published yet."
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="refresher", daemon=True)
+
+    def start(self) -> None:
+        """Publish once, then every few seconds in a thread."""
+        self.publish()
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def publish(self, claimed: bool = False) -> None:
+        """Publish now; what stands in the way is noted, and what was published last stays.
+
+        `claimed`: find campaigns whosever turn it is.
+        """
+        try:
+            self._find_campaigns(claimed)
+            self._publish_thresholds()
+            self.problem = None
+        except ProbewatchError as error:
+            if str(error) != self.problem:
+                log.warning("not published: %s", error)
+            self.problem = str(error)
+
+    def _publish_thresholds(self) -> None:
+        as_of = datetime.now(UTC)
+        with self._store.reading() as connection:
+            thresholds = read_thresholds(connection, self._population, self._scorer.pipeline.baselines)
+            if read_version(connection) != self.publication.version:
+                self.publication = read_publication(connection)
+        self._scorer.published = Published(thresholds, self.publication.members, as_of)
+        self._metrics.as_of.set(as_of.timestamp())
+
+    def _find_campaigns(self, claimed: bool) -> None:
+        began = time.time()
+        with self._store.writing() as connection:
+            if not claim(connection, _us(began), _us(began + self._seconds)) and not claimed:
+                return
+        with self._store.reading() as connection:
+            if not self._finder.refresh(connection):
+                return
+            found = self._finder.find(connection, self._scorer.pipeline.n_families)
+        with self._store.writing() as connection:
+            publish(connection, found, _us(began))
+            took = time.time() - began
+            claim(connection, 2**62, _us(time.time() + max(self._seconds, SHARE * took)))
+
+    def _run(self) -> None:
+        while not self._stop.wait(self._seconds):
+            self.publish()
+            try:
+                self._look_around()
+            except ProbewatchError as error:
+                self.problem = str(error)
+
+
+def _us(seconds: float) -> int:
+    return round(seconds * 1e6)

@@ -1,0 +1,85 @@
+"""POST /v1/score and /v1/score/batch. Stands after `service`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from service.http.access import caller_of, document_of, json_answer, service_of
+from service.http.answers import Answer
+from service.http.models import BatchOut, ProblemOut, ScoreOut
+from service.http.parsing import Event, parse_batch, parse_event
+from service.http.problems import Problem
+from service.http.service import Service
+
+router = APIRouter()
+
+PROBLEMS: dict[int | str, dict[str, Any]] = {
+    status: {"model": ProblemOut, "description": meaning}
+    for status, meaning in {
+        400: "Not JSON",
+        401: "No valid key",
+        403: "Not for this key",
+        409: "An event id of another account",
+        413: "Too large",
+        422: "Not an event",
+        429: "Above the rate of this key",
+        503: "Overloaded or not ready; see Retry-After",
+    }.items()
+}
+
+
+@router.post("/v1/score", response_model=ScoreOut, responses=PROBLEMS)
+async def score(request: Request) -> Response:
+    """Score one prompt, count it as evidence, and say where its account stands.
+
+    The evidence is committed before the answer. The same event_id again counts nothing and is answered alike.
+    """
+    service = service_of(request)
+    document = await document_of(request)
+    metrics = service.metrics
+    metrics.received.inc()
+    try:
+        event = parse_event(document, service.limits)
+        service.gate.spend(caller_of(request), 1)
+    except Problem:
+        metrics.rejected.inc()
+        raise
+    (answer,) = await service.scorer.submit([event])
+    if isinstance(answer, Problem):
+        raise answer
+    return json_answer(answer)
+
+
+@router.post("/v1/score/batch", response_model=BatchOut, responses=PROBLEMS)
+async def score_batch(request: Request) -> Response:
+    """Score up to 1,000 prompts: for each, in order, what /v1/score would say, or a problem."""
+    service = service_of(request)
+    records = parse_batch(await document_of(request))
+    metrics = service.metrics
+    metrics.received.inc(len(records))
+    try:
+        service.gate.spend(caller_of(request), len(records))
+    except Problem:
+        metrics.rejected.inc(len(records))
+        raise
+    parsed = [_parsed(record, service) for record in records]
+    events = [one for one in parsed if isinstance(one, Event)]
+    metrics.rejected.inc(len(parsed) - len(events))
+    answers = iter(await service.scorer.submit(events) if events else [])
+    results = [next(answers) if isinstance(one, Event) else one for one in parsed]
+    return json_answer({"results": _documents(results)})
+
+
+def _parsed(record: object, service: Service) -> Event | Problem:
+    try:
+        return parse_event(record, service.limits)
+    except Problem as problem:
+        return problem
+
+
+def _documents(answers: Sequence[Answer]) -> list[dict[str, object]]:
+    return [answer.document() if isinstance(answer, Problem) else answer for answer in answers]

@@ -1,0 +1,195 @@
+"""The commands `probewatch serve`, `store` and `keys`: the service, its tables, and who may use it. Used by `cli`."""
+
+from __future__ import annotations
+
+import getpass
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from classifier.errors import UsageError
+from service.options import AsJson, BundleDir, CatalogueDir
+
+if TYPE_CHECKING:
+    from service.settings import Settings
+    from service.store.keys import Role
+    from service.store.opening import Store
+
+Url = Annotated[
+    str | None,
+    typer.Option(
+        "--store",
+        metavar="URL",
+        help="sqlite:///FILE or postgresql://USER@HOST/DATABASE.",
+        show_default="PROBEWATCH_STORE, or sqlite:///probewatch.db",
+    ),
+]
+
+store_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="The store of the service.")
+keys_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="API keys: who may use the service.")
+
+
+def serve(
+    host: Annotated[str | None, typer.Option(help="Address to listen on.", show_default="127.0.0.1")] = None,
+    port: Annotated[
+        int | None, typer.Option(metavar="N", min=0, max=65_535, help="Port to listen on.", show_default="8080")
+    ] = None,
+    store: Url = None,
+    workers: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Processes, over one store.", show_default="1")
+    ] = None,
+    population: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, help="Registered accounts, an upper bound.", show_default="1000000"),
+    ] = None,
+    bundle: BundleDir = None,
+    catalogue: CatalogueDir = None,
+) -> None:
+    """Serve the scoring endpoint.
+
+    Every option, and more, may be set in the environment as PROBEWATCH_NAME. Evidence is committed before each answer.
+    Without API keys it serves this machine alone. /docs describes the calls.
+
+    \b
+    probewatch keys add --role scorer --name gateway
+    probewatch serve --host 0.0.0.0 --store postgresql://probewatch@db/probewatch
+    """
+    given = {"host": host, "port": port, "store": store, "workers": workers, "population": population}
+    settings = _settings(**given, bundle=bundle, catalogue=catalogue)
+    from service.http.server import serve as run
+
+    run(settings)
+
+
+@store_app.command("upgrade")
+def store_upgrade(store: Url = None) -> None:
+    """Bring the tables to this version's. `serve` does so too; safe to repeat, and from several at once."""
+    from service.store.upgrade import head, upgrade
+
+    with closing(_store(store)) as opened:
+        changed = upgrade(opened)
+    typer.echo(f"The tables are of version {head()}{'' if changed else ' already'}.")
+
+
+@store_app.command("rebuild")
+def store_rebuild(store: Url = None, bundle: BundleDir = None) -> None:
+    """Count the evidence of all accounts anew, by the baselines of a new bundle. Stop the service first."""
+    from classifier.bundle import open_bundle
+    from service.options import bundle_dir
+    from service.store.facts import rebuild
+    from service.store.upgrade import check_version
+
+    baselines = open_bundle(bundle_dir(bundle)).manifest.facts.baselines
+    with closing(_store(store)) as opened:
+        check_version(opened)
+        n_accounts = rebuild(opened, baselines)
+    typer.echo(f"The evidence of {n_accounts:,} accounts was counted anew.")
+
+
+@keys_app.command("add")
+def keys_add(
+    role: Annotated[str, typer.Option(help="scorer sends traffic, analyst reads and reviews, admin does all.")],
+    name: Annotated[str, typer.Option(metavar="TEXT", help="Whose key it is.")],
+    days: Annotated[
+        float | None, typer.Option(metavar="N", min=0, help="It ends after so many days.", show_default="never")
+    ] = None,
+    store: Url = None,
+) -> None:
+    """Make a key and print it: this once, since only a digest is kept. Running services know it within seconds."""
+    from service.store.keys import add_key
+
+    found = _role(role)
+    with closing(_up_to_date(store)) as opened, opened.writing() as connection:
+        typer.echo(add_key(connection, found, name, days, _who()))
+
+
+@keys_app.command("list")
+def keys_list(store: Url = None, as_json: AsJson = False) -> None:
+    """List keys: id, role, name, and until when each holds."""
+    import json
+    import time
+
+    from service.store.keys import read_keys
+
+    with closing(_up_to_date(store)) as opened, opened.reading() as connection:
+        keys = read_keys(connection)
+    now = time.time_ns() // 1000
+    rows = [
+        {
+            "key_id": key.key_id,
+            "role": str(key.role),
+            "name": key.name,
+            "in_use": key.holds_at(now),
+            "ends": _day(key.expires),
+        }
+        for key in keys
+    ]
+    if as_json:
+        typer.echo(json.dumps(rows))
+    for row in rows if not as_json else ():
+        use = "in use" if row["in_use"] else "not in use"
+        ends = "never ends" if row["ends"] is None else f"ends {row['ends']}"
+        typer.echo(f"{row['key_id']}  {row['role']:<8} {use:<11} {ends}  {row['name']}")
+    if not rows and not as_json:
+        typer.echo("There are no keys: the service answers this machine alone.")
+
+
+@keys_app.command("revoke")
+def keys_revoke(
+    key_id: Annotated[str, typer.Argument(metavar="ID", help="The first part of the key, as `list` shows it.")],
+    store: Url = None,
+) -> None:
+    """Take a key out of use, in running services within seconds."""
+    from service.store.keys import revoke_key
+
+    with closing(_up_to_date(store)) as opened, opened.writing() as connection:
+        revoke_key(connection, key_id, _who())
+    typer.echo(f"The key {key_id} is revoked.")
+
+
+def _settings(**given: str | int | Path | None) -> Settings:
+    from pydantic import ValidationError
+
+    from service.settings import PREFIX, Settings
+
+    try:
+        return Settings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = str(first["loc"][0]).upper() if first["loc"] else ""
+        raise UsageError(f"{PREFIX}{name} cannot be used: {first['msg']}.") from None
+
+
+def _store(url: str | None) -> Store:
+    from service.store.opening import open_store
+
+    return open_store(_settings(store=url).store)
+
+
+def _up_to_date(url: str | None) -> Store:
+    from service.store.upgrade import upgrade
+
+    store = _store(url)
+    upgrade(store)
+    return store
+
+
+def _role(text: str) -> Role:
+    from service.store.keys import Role
+
+    if text not in list(Role):
+        raise UsageError(f"--role got {text!r}: expected one of {', '.join(Role)}.")
+    return Role(text)
+
+
+def _who() -> str:
+    """Who runs the command, for the audit log."""
+    return f"command line, {getpass.getuser()}"
+
+
+def _day(us: int | None) -> str | None:
+    from datetime import UTC, datetime
+
+    return None if us is None else datetime.fromtimestamp(us / 1e6, UTC).date().isoformat()

@@ -1,0 +1,120 @@
+"""Opening a store: SQLite or PostgreSQL by its URL, with what makes a commit last. Stands after `schema`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+
+from classifier.errors import ProbewatchError, UsageError
+
+BUSY_SECONDS = 10
+"""How long one process waits for another's transaction."""
+_SQLITE_PRAGMAS = (
+    "journal_mode = WAL",
+    "synchronous = FULL",
+    f"busy_timeout = {BUSY_SECONDS * 1000}",
+    "cache_size = -65536",
+)
+_CONFLICTS = ("23", "40")  # classes of SQLSTATE: a unique key, a deadlock
+_EXPECTED = "expected sqlite:///FILE or postgresql://USER@HOST/DATABASE"
+
+
+class StoreError(ProbewatchError):
+    """The store cannot be reached, or refuses."""
+
+
+class StoreConflictError(StoreError):
+    """Another process changed the same rows at the same time: nothing was committed, and trying again may do."""
+
+
+class Store:
+    """A database with the tables of `schema`. Thread-safe; one a process."""
+
+    def __init__(self, url: URL) -> None:
+        self.url = url
+        self.engine = _engine(url)
+
+    @property
+    def is_sqlite(self) -> bool:
+        return self.url.get_backend_name() == "sqlite"
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """A transaction that may write; committed at the end, durably, unless an error leaves it.
+
+        Raises:
+            StoreError: the database cannot be reached, or was lost; nothing, or all, was committed.
+        """
+        with _store_errors(self.url), self.engine.connect() as connection:
+            if self.is_sqlite:
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
+            yield connection
+            connection.commit()
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """One consistent view. Raises StoreError as `writing` does."""
+        with _store_errors(self.url), self.engine.connect() as connection:
+            if self.is_sqlite:
+                connection.exec_driver_sql("BEGIN")
+            else:
+                connection.execution_options(isolation_level="REPEATABLE READ")
+            yield connection
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+
+def open_store(url: str) -> Store:
+    """The store at a URL, `sqlite:///FILE` or `postgresql://...`; connects when it is first used.
+
+    Raises:
+        UsageError: no such kind of URL, or the folder of the file is not there.
+    """
+    try:
+        parsed = make_url(url)
+        if parsed.get_backend_name() == "postgresql":
+            parsed = parsed.set(drivername="postgresql+psycopg")
+        elif parsed.get_backend_name() != "sqlite" or not parsed.database:
+            raise UsageError(f"The store got a URL of the kind {parsed.drivername}: {_EXPECTED}.")
+        elif not Path(parsed.database).absolute().parent.is_dir():
+            raise UsageError(f"The folder of the store {parsed.database} is not there: make it, or name another.")
+        return Store(parsed)
+    except (ArgumentError, NoSuchModuleError) as error:
+        raise UsageError(f"The store got a URL that cannot be read: {_EXPECTED}.") from error
+    except ModuleNotFoundError as error:
+        raise UsageError("PostgreSQL needs the postgres extra: pip install 'probewatch[postgres]'.") from error
+
+
+def _engine(url: URL) -> Engine:
+    if url.get_backend_name() == "postgresql":
+        return create_engine(
+            url, pool_pre_ping=True, connect_args={"connect_timeout": 5, "options": "-c statement_timeout=60000"}
+        )
+    engine = create_engine(url, connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False})
+
+    @event.listens_for(engine, "connect")
+    def _prepare(connection: object, _: object) -> None:
+        connection.isolation_level = None  # type: ignore[attr-defined]  # transactions begin where we say
+        for pragma in _SQLITE_PRAGMAS:
+            connection.execute(f"PRAGMA {pragma}")  # type: ignore[attr-defined]
+
+    return engine
+
+
+@contextmanager
+def _store_errors(url: URL) -> Iterator[None]:
+    try:
+        yield
+    except DBAPIError as error:
+        place = url.render_as_string(hide_password=True)
+        state = getattr(error.orig, "sqlstate", None)
+        kind = StoreConflictError if state is not None and state[:2] in _CONFLICTS else StoreError
+        raise kind(
+            f"The store {place} cannot be used ({type(error.orig).__name__}): see that it is there, up to date "
+            "(probewatch store upgrade) and has room."
+        ) from error

@@ -1,0 +1,333 @@
+"""Recording what was labelled: events once, units as a set, every account's state. One transaction's worth of work.
+
+    schema, codec, statements -> **recording** -> http
+
+The lock on an account's row orders all that writes to it, here and in other processes. A unit in event order is folded
+into the state; what comes late, or moves a unit to an earlier event, has the account's units replayed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from sqlalchemy import Connection
+
+from classifier.evidence import DAY_US, Baselines
+from classifier.online import STATE, Folded, States, Steps, empty_states, fold, stack_states
+from classifier.types import Channel
+from service.store.codec import EventKey, Unit, count_units, event_key, to_signed, units_of
+from service.store.schema import LEAST_LOG_M, accounts, records, states, units, uses
+from service.store.statements import lookup, upsert, write_many
+
+MOST_LOG_M = 30
+"""Beyond this M every population is flagged by, up to a billion accounts; later rises decide nothing."""
+
+_SEEN = """
+SELECT e.id_high, e.id_low, e.account_no FROM {keys}
+JOIN events e ON e.id_high = CAST(k.value ->> 0 AS BIGINT) AND e.id_low = CAST(k.value ->> 1 AS BIGINT)
+"""
+_ACCOUNTS = """
+SELECT a.*, s.state, s.last_event FROM {keys}
+JOIN accounts a ON a.account_id = CAST(k.value ->> 0 AS TEXT) LEFT JOIN states s ON s.account_no = a.account_no
+ORDER BY a.account_no
+"""
+_NUMBERS = "SELECT a.account_id FROM {keys} JOIN accounts a ON a.account_id = CAST(k.value ->> 0 AS TEXT)"
+_IDS = "SELECT a.account_id FROM {keys} JOIN accounts a ON a.account_no = CAST(k.value ->> 0 AS BIGINT)"
+_ALL_UNITS = "SELECT u.* FROM {keys} JOIN units u ON u.account_no = CAST(k.value ->> 0 AS BIGINT)"
+_LOCK = (
+    "SELECT a.account_no FROM {keys} JOIN accounts a ON a.account_id = CAST(k.value ->> 0 AS TEXT) "
+    "ORDER BY a.account_no FOR UPDATE OF a"
+)
+_UNITS = """
+SELECT u.* FROM {keys}
+JOIN units u ON u.account_no = CAST(k.value ->> 0 AS BIGINT) AND u.channel = CAST(k.value ->> 1 AS SMALLINT)
+            AND u.key = CAST(k.value ->> 2 AS BIGINT)
+"""
+_NEW_ACCOUNT = (
+    "INSERT INTO accounts (account_id, n_prompts, n_coding, n_agentic_reasoning, n_long_horizon_planning, n_other, "
+    "n_matched, first_seen, last_seen, n_units, log_max_e, log_review) "
+    "VALUES (?, 0, 0, 0, 0, 0, 0, ?, ?, 0, 0, 0) ON CONFLICT (account_id) DO NOTHING"
+)
+_TOTALS = [column.name for column in accounts.columns if column.name not in ("account_no", "account_id")]
+_UPDATE_ACCOUNT = f"UPDATE accounts SET {', '.join(f'{name} = ?' for name in _TOTALS)} WHERE account_no = ?"
+_NEW_EVENT = "INSERT INTO events (id_high, id_low, account_no, received) VALUES (?, ?, ?, ?)"
+_UPSERT_UNIT, _UPSERT_STATE, _UPSERT_RECORD = upsert(units), upsert(states), upsert(records)
+_CHOSEN = "CASE WHEN uses.{0} {1} excluded.{0} THEN uses.{0} ELSE excluded.{0} END"
+_UPSERT_USE = upsert(
+    uses,
+    {
+        "n_prompts": "uses.n_prompts + excluded.n_prompts",
+        "first_seen": _CHOSEN.format("first_seen", "<"),
+        "last_seen": _CHOSEN.format("last_seen", ">"),
+    },
+)
+_OF_STATE = ("n_units", "log_max_e", "log_review")
+_NEW_ACTIVITY = "INSERT INTO activity (day, account_no, us) VALUES (?, ?, ?) ON CONFLICT (day, account_no) DO NOTHING"
+_CHANGED_DAY = (
+    "INSERT INTO days (day, changes) VALUES (?, 1) ON CONFLICT (day) DO UPDATE SET changes = days.changes + 1"
+)
+
+
+class Fate(Enum):
+    """What became of an event."""
+
+    COUNTED = "counted"
+    KNOWN = "known"  # a retry: its id was counted before
+    FOREIGN = "foreign"  # its id was counted before for another account
+
+
+@dataclass
+class Account:
+    """An account's row and state, within a transaction."""
+
+    totals: dict[str, Any]
+    state: States  # [1]
+    last_event: str
+
+    @property
+    def number(self) -> int:
+        return int(self.totals["account_no"])
+
+    @property
+    def last(self) -> tuple[int, str]:
+        """(time, event_id) of what is folded last; before everything without a unit."""
+        state = self.state[0]
+        return (int(state["us"]), self.last_event) if state["day"] >= 0 else (-1, "")
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """What became of each event, and its account as it is now: None only of foreign ones."""
+
+    fates: Sequence[Fate]
+    accounts: Sequence[Account | None]
+
+
+@dataclass(frozen=True)
+class _Changes:
+    """What a transaction changes: new units, accounts whose units must be replayed, and days that look different."""
+
+    new: Sequence[Unit]
+    late: set[int]
+    days: set[int]
+
+
+def record(
+    connection: Connection,
+    labels: pa.Table,
+    observed: pa.Table,
+    supplied: Sequence[bool],
+    baselines: Baselines,
+    now: int,
+) -> Recorded:
+    """Record labelled events (LABEL_SCHEMA) and their units (UNIT_SCHEMA), in a transaction that the caller commits.
+
+    Event ids are distinct; `supplied` [events]: whether the id came with the event, so that it may come again.
+    """
+    names, ids = labels["account_id"].to_pylist(), labels["event_id"].to_pylist()
+    keys = [event_key(name) if own else None for name, own in zip(ids, supplied, strict=True)]
+    seen = _seen(connection, [key for key in keys if key is not None])
+    new = [i for i, key in enumerate(keys) if key not in seen]
+    if len(new) < len(ids):
+        observed = observed.filter(pc.is_in(observed["event_id"], pa.array([ids[i] for i in new], pa.string())))
+    fresh = labels.take(pa.array(new, pa.int64()))
+    _begin_accounts(connection, fresh)
+    known = read_accounts(connection, names)
+    own = [known[names[i]] for i in new]
+    events = [(keys[i], known[names[i]].number) for i in new]
+    write_many(connection, _NEW_EVENT, [(*key, number, now) for key, number in events if key is not None])
+    numbers = [known[name].number for name in observed["account_id"].to_pylist()]
+    touched = {one.number: one for one in own}
+    _advance(connection, _store_units(connection, units_of(observed, numbers), touched), touched, baselines)
+    _add_up(fresh, own)
+    _record_uses(connection, fresh, own)
+    write_many(connection, _UPDATE_ACCOUNT, [_totals_row(one) for one in touched.values()])
+    fates = [_fate(seen, key, known.get(name)) for key, name in zip(keys, names, strict=True)]
+    return Recorded(fates, [known.get(name) for name in names])
+
+
+def read_accounts(connection: Connection, names: Iterable[str]) -> dict[str, Account]:
+    """Accounts by id, those that are known; in PostgreSQL their rows are locked until the transaction ends."""
+    keys, found = [(name,) for name in dict.fromkeys(names)], {}
+    if connection.dialect.name == "postgresql":  # first, on its own: a join would show states as of before the wait
+        lookup(connection, _LOCK, keys)
+    for row in lookup(connection, _ACCOUNTS, keys):
+        totals = dict(row._mapping)
+        state, last_event = totals.pop("state"), totals.pop("last_event")
+        states = np.frombuffer(state, STATE) if state is not None else empty_states(1)
+        found[totals["account_id"]] = Account(totals, states, last_event if last_event is not None else "")
+    return found
+
+
+def _totals_row(account: Account) -> tuple[Any, ...]:
+    return (*(account.totals[name] for name in _TOTALS), account.number)
+
+
+def _seen(connection: Connection, keys: Sequence[EventKey]) -> dict[EventKey | None, int]:
+    """Accounts of the events that were counted before."""
+    rows = lookup(connection, _SEEN, keys) if keys else []
+    return {EventKey(high, low): number for high, low, number in rows}
+
+
+def _fate(seen: Mapping[EventKey | None, int], key: EventKey | None, account: Account | None) -> Fate:
+    if key not in seen:
+        return Fate.COUNTED
+    return Fate.KNOWN if account is not None and account.number == seen[key] else Fate.FOREIGN
+
+
+def _begin_accounts(connection: Connection, labels: pa.Table) -> None:
+    """Make rows for accounts that have none."""
+    first: dict[str, int] = {}
+    for name, us in zip(labels["account_id"].to_pylist(), _times(labels), strict=True):
+        first.setdefault(name, us)
+    known = {row.account_id for row in lookup(connection, _NUMBERS, [(name,) for name in first])}
+    new = [(name, us, us) for name, us in sorted(first.items()) if name not in known]
+    write_many(connection, _NEW_ACCOUNT, new)
+
+
+def _store_units(connection: Connection, rows: Sequence[Unit], own: Mapping[int, Account]) -> _Changes:
+    """Store the rows that are new to the set of units."""
+    best: dict[tuple[int, int, int], Unit] = {}
+    for row in rows:
+        known = best.get(row[:3])
+        if known is None or row.rank < known.rank:
+            best[row[:3]] = row
+    stored = {row[:3]: Unit(*row) for row in lookup(connection, _UNITS, list(best))}
+    moved = [row for key, row in best.items() if key in stored and row.rank < stored[key].rank]
+    new = [row for key, row in best.items() if key not in stored]
+    write_many(connection, _UPSERT_UNIT, new + moved)
+    late = {row.account_no for row in moved}
+    late |= {row.account_no for row in new if (row.us, row.event_id) <= own[row.account_no].last}
+    days = {row.us // DAY_US for row in new + moved if row.y} | {stored[row[:3]].us // DAY_US for row in moved}
+    return _Changes(new, late, days)
+
+
+def _advance(connection: Connection, changes: _Changes, own: Mapping[int, Account], baselines: Baselines) -> None:
+    """Bring the states of accounts up to date with their units, and what follows from them."""
+    days = set(changes.days)
+    timely = [row for row in changes.new if row.account_no not in changes.late]
+    if timely:
+        days |= _begin_days(connection, timely, own)
+        _fold(connection, timely, own, baselines)
+    if changes.late:
+        days |= _replay(connection, {number: own[number] for number in changes.late}, baselines)
+    write_many(connection, _CHANGED_DAY, [(day,) for day in sorted(days)])
+
+
+def _fold(connection: Connection, rows: Sequence[Unit], own: Mapping[int, Account], baselines: Baselines) -> None:
+    """Fold units, none of them late, into the states of their accounts, and store these."""
+    rows = sorted(rows, key=lambda row: (row.account_no, row.us, row.event_id))
+    begun = [i for i, row in enumerate(rows) if i == 0 or _event(row) != _event(rows[i - 1])]
+    number = np.zeros(len(rows), np.int64)
+    number[begun[1:]] = 1
+    order = {account: i for i, account in enumerate(dict.fromkeys(row.account_no for row in rows))}
+    steps = Steps(
+        account=np.array([order[rows[i].account_no] for i in begun], np.int64),
+        us=np.array([rows[i].us for i in begun], np.int64),
+        counts=count_units(rows, np.cumsum(number), len(begun)),
+    )
+    affected = [own[account] for account in order]
+    before = stack_states([one.state for one in affected])
+    folded = fold(before, steps, baselines)
+    for row in rows:
+        own[row.account_no].last_event = row.event_id
+    known = [folded.states[name].tolist() for name in _OF_STATE]
+    for i, (one, *values) in enumerate(zip(affected, *known, strict=True)):
+        one.state = folded.states[i : i + 1]
+        one.totals.update(zip(_OF_STATE, values, strict=True))
+    write_many(
+        connection,
+        _UPSERT_STATE,
+        [(one.number, one.state.tobytes(), one.last_event) for one in affected],
+    )
+    write_many(connection, _UPSERT_RECORD, _record_rows(folded, list(order), before))
+
+
+def _record_rows(folded: Folded, numbers: Sequence[int], before: States) -> list[tuple[int, int, float]]:
+    """Rises of M that may decide when an account was flagged."""
+    found, highest = {}, before["log_max_e"].tolist()
+    columns = (folded.record_account, folded.record_us, folded.record_log_e)
+    for account, us, log_e in zip(*(column.tolist() for column in columns), strict=True):
+        if log_e >= LEAST_LOG_M and highest[account] < MOST_LOG_M:
+            found[account, us] = (numbers[account], us, log_e)
+        highest[account] = log_e
+    return list(found.values())
+
+
+def _event(row: Unit) -> tuple[int, int, str]:
+    return row.account_no, row.us, row.event_id
+
+
+def _begin_days(connection: Connection, rows: Sequence[Unit], own: Mapping[int, Account]) -> set[int]:
+    """Note the accounts that become active on a day by these units, none of them late; which days these are."""
+    first: dict[tuple[int, int], int] = {}
+    for row in rows:
+        if row.channel == Channel.SIGNATURE:
+            key = (row.us // DAY_US, row.account_no)
+            first[key] = min(first.get(key, row.us), row.us)
+    new = {key: us for key, us in first.items() if not _is_active(own[key[1]], key[0])}
+    write_many(connection, _NEW_ACTIVITY, [(*key, us) for key, us in sorted(new.items())])
+    return {day for day, _ in new}
+
+
+def _is_active(account: Account, day: int) -> bool:
+    state = account.state[0]
+    return bool(state["day"] == day and state["counts"][0])
+
+
+def _replay(connection: Connection, late: Mapping[int, Account], baselines: Baselines) -> set[int]:
+    """Make the states of accounts anew from all of their units; which days look different since."""
+    for name in ("records", "activity"):
+        write_many(connection, f"DELETE FROM {name} WHERE account_no = ?", [(number,) for number in late])
+    for one in late.values():
+        one.state, one.last_event = empty_states(1), ""
+    rows = [Unit(*row) for row in lookup(connection, _ALL_UNITS, [(number,) for number in late])]
+    days = _begin_days(connection, rows, late)
+    _fold(connection, rows, late, baselines)
+    return days
+
+
+def _add_up(labels: pa.Table, own: Sequence[Account]) -> None:
+    """Add events to the totals of their accounts."""
+    matched = labels["template_id"].is_valid().to_pylist()
+    rows = zip(own, labels["capability"].to_pylist(), matched, _times(labels), strict=True)
+    for account, capability, has_match, us in rows:
+        totals = account.totals
+        totals["n_prompts"] += 1
+        totals[f"n_{capability}"] += 1
+        totals["n_matched"] += has_match
+        totals["first_seen"] = min(totals["first_seen"], us)
+        totals["last_seen"] = max(totals["last_seen"], us)
+
+
+def _record_uses(connection: Connection, labels: pa.Table, own: Sequence[Account]) -> None:
+    """Add events that match a family to what is known of who uses it."""
+    matched = labels["template_family"].is_valid().to_numpy()
+    rows, times = labels.filter(pa.array(matched)), np.array(_times(labels))[matched].tolist()
+    scaffolds = to_signed(np.array([one[0] for one in rows["scaffolds"].to_pylist()], np.uint64)).tolist()
+    columns = (rows["template_family"].to_pylist(), rows["technique"].to_pylist(), scaffolds, times)
+    who = [own[i].number for i in np.flatnonzero(matched).tolist()]
+    uses_made = [
+        (number, family, technique if technique is not None else "", scaffold, 1, us, us)
+        for number, family, technique, scaffold, us in zip(who, *columns, strict=True)
+    ]
+    write_many(connection, _UPSERT_USE, uses_made)
+
+
+def _times(labels: pa.Table) -> list[int]:
+    return list(labels["timestamp"].combine_chunks().view(pa.int64()).to_pylist())
+
+
+def replay_accounts(connection: Connection, numbers: Sequence[int], baselines: Baselines) -> None:
+    """Make the states of accounts anew from their units, as after a change of baselines."""
+    names = lookup(connection, _IDS, [(number,) for number in numbers])
+    known = {one.number: one for one in read_accounts(connection, [row.account_id for row in names]).values()}
+    days = _replay(connection, known, baselines)
+    write_many(connection, _UPDATE_ACCOUNT, [_totals_row(one) for one in known.values()])
+    write_many(connection, _CHANGED_DAY, [(day,) for day in sorted(days)])

@@ -1,0 +1,180 @@
+"""The tables. Sizes are thought of for 250,000 accounts and 100 million units.
+
+Times are microseconds since 1970 UTC. Unit and scaffold keys are unsigned 64-bit hashes, which neither database has:
+`codec` alone turns them into the signed numbers that are stored. No column holds a prompt.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Double,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    Table,
+    Text,
+    text,
+)
+from sqlalchemy.dialects.postgresql import TEXT
+
+LEAST_LOG_M, LEAST_LOG_REVIEW = 4, 2
+"""Accounts below both are no part of the indexes by which thresholds are found: no M below 1/ALPHA can flag, no e below
+1/REVIEW_ALPHA can be for review, whatever the population."""
+
+metadata = MetaData()
+_NUMBER = BigInteger().with_variant(Integer, "sqlite")  # the only type that SQLite numbers by itself
+_TEXT = Text().with_variant(TEXT(collation="C"), "postgresql")  # compared by bytes, as Arrow and SQLite do
+
+
+def _table(name: str, *columns: Column[Any], clustered: bool = False) -> Table:
+    """`clustered`: rows lie in the order of the key, in SQLite; PostgreSQL has no such tables."""
+    return Table(name, metadata, *columns, sqlite_with_rowid=not clustered)
+
+
+def _index(name: str, column: Column[Any], where: str) -> Index:
+    """Of the rows alone that a condition holds for."""
+    return Index(name, column, sqlite_where=text(where), postgresql_where=text(where))
+
+
+accounts = _table(
+    "accounts",
+    Column("account_no", _NUMBER, primary_key=True),
+    Column("account_id", _TEXT, nullable=False, unique=True),
+    Column("n_prompts", BigInteger, nullable=False, default=0),
+    Column("n_coding", BigInteger, nullable=False, default=0),
+    Column("n_agentic_reasoning", BigInteger, nullable=False, default=0),
+    Column("n_long_horizon_planning", BigInteger, nullable=False, default=0),
+    Column("n_other", BigInteger, nullable=False, default=0),
+    Column("n_matched", BigInteger, nullable=False, default=0),
+    Column("first_seen", BigInteger, nullable=False),
+    Column("last_seen", BigInteger, nullable=False),
+    Column("n_units", BigInteger, nullable=False, default=0),
+    Column("log_max_e", Double, nullable=False, default=0.0),
+    Column("log_review", Double, nullable=False, default=0.0),
+)
+_index("accounts_by_m", accounts.c.log_max_e, f"log_max_e >= {LEAST_LOG_M}")
+_index("accounts_by_review", accounts.c.log_review, f"log_review >= {LEAST_LOG_REVIEW}")
+
+states = _table(
+    "states",
+    Column("account_no", BigInteger, primary_key=True, autoincrement=False),
+    Column("state", LargeBinary, nullable=False),  # one record of classifier.online.STATE
+    Column("last_event", _TEXT, nullable=False),  # (time, event_id) of what is folded last orders what comes
+)
+
+events = _table(
+    "events",
+    Column("id_high", BigInteger, primary_key=True, autoincrement=False),  # a 128-bit digest of the event id
+    Column("id_low", BigInteger, primary_key=True, autoincrement=False),
+    Column("account_no", BigInteger, nullable=False),
+    Column("received", BigInteger, nullable=False, index=True),
+    clustered=True,
+)
+
+units = _table(
+    "units",
+    Column("account_no", BigInteger, primary_key=True, autoincrement=False),
+    Column("channel", SmallInteger, primary_key=True, autoincrement=False),
+    Column("key", BigInteger, primary_key=True, autoincrement=False),
+    Column("us", BigInteger, nullable=False),
+    Column("event_id", _TEXT, nullable=False),
+    Column("y", SmallInteger, nullable=False),
+    Column("y_public", SmallInteger, nullable=False),
+    Column("matched", SmallInteger, nullable=False),
+    Column("levels", SmallInteger, nullable=False),  # 3 bits a target, the first one highest
+    Column("family", _TEXT),
+    clustered=True,
+)
+_index("units_verified", units.c.us, "y > 0")
+
+activity = _table(  # when an account became active on a day: what family evidence counts
+    "activity",
+    Column("day", Integer, primary_key=True, autoincrement=False),
+    Column("account_no", BigInteger, primary_key=True, autoincrement=False),
+    Column("us", BigInteger, nullable=False),
+    clustered=True,
+)
+
+days = _table(  # a number that grows whenever activity or verified matches of a day change
+    "days",
+    Column("day", Integer, primary_key=True, autoincrement=False),
+    Column("changes", BigInteger, nullable=False),
+)
+
+records = _table(  # when M of an account rose, as far as it decides when the account was flagged
+    "records",
+    Column("account_no", BigInteger, primary_key=True, autoincrement=False),
+    Column("us", BigInteger, primary_key=True, autoincrement=False),
+    Column("log_max_e", Double, nullable=False),
+    clustered=True,
+)
+
+uses = _table(  # prompts of an account that match a family
+    "uses",
+    Column("account_no", BigInteger, primary_key=True, autoincrement=False),
+    Column("family", _TEXT, primary_key=True),
+    Column("technique", _TEXT, primary_key=True),  # empty where the signature names none
+    Column("scaffold", BigInteger, primary_key=True, autoincrement=False),
+    Column("n_prompts", BigInteger, nullable=False),
+    Column("first_seen", BigInteger, nullable=False),
+    Column("last_seen", BigInteger, nullable=False),
+    clustered=True,
+)
+
+publication = _table(  # one row: what was last published, and who is about to publish
+    "publication",
+    Column("one", SmallInteger, primary_key=True, autoincrement=False),
+    Column("version", BigInteger, nullable=False),
+    Column("published", BigInteger, nullable=False),
+    Column("claimed_until", BigInteger, nullable=False),
+    Column("campaigns", Text, nullable=False),  # JSON
+)
+
+members = _table(
+    "members",
+    Column("account_no", BigInteger, primary_key=True, autoincrement=False),
+    Column("campaign_id", _TEXT, nullable=False, index=True),
+)
+
+reviews = _table(
+    "reviews",
+    Column("review_no", _NUMBER, primary_key=True),
+    Column("account_no", BigInteger, nullable=False, index=True),
+    Column("state", _TEXT, nullable=False),
+    Column("reason", _TEXT, nullable=False),
+    Column("author", _TEXT, nullable=False),
+    Column("until", BigInteger),
+    Column("at", BigInteger, nullable=False),
+)
+
+api_keys = _table(
+    "api_keys",
+    Column("key_id", _TEXT, primary_key=True),
+    Column("digest", LargeBinary, nullable=False),
+    Column("role", _TEXT, nullable=False),
+    Column("name", _TEXT, nullable=False),
+    Column("created", BigInteger, nullable=False),
+    Column("expires", BigInteger),
+    Column("revoked", BigInteger),
+)
+
+audit = _table(
+    "audit",
+    Column("audit_no", _NUMBER, primary_key=True),
+    Column("at", BigInteger, nullable=False),
+    Column("who", _TEXT, nullable=False),
+    Column("action", _TEXT, nullable=False),
+    Column("subject", _TEXT, nullable=False),
+)
+
+facts = _table(  # what the store was begun with, and must go on with
+    "facts",
+    Column("name", _TEXT, primary_key=True),
+    Column("value", _TEXT, nullable=False),
+)
