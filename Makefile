@@ -18,7 +18,7 @@ export PIP_ONLY_BINARY := :all:
 , := ,
 
 # A skip is a failure under REQUIRE_SERVICES=1, so what tests would skip without is installed too.
-TEST_SETS := $(VENV)/.dev $(if $(filter 1,$(REQUIRE_SERVICES)),$(VENV)/.training $(VENV)/.service $(VENV)/.litellm)
+TEST_SETS := $(VENV)/.dev $(if $(filter 1,$(REQUIRE_SERVICES)),$(VENV)/.training $(VENV)/.service $(VENV)/.ray $(VENV)/.litellm)
 
 # pip would compile everything on one core; this takes all cores and leaves out plotly, of which only a script file is used.
 # cpe, which a validator in the test tools needs, is offered as source alone; it is plain Python.
@@ -81,6 +81,9 @@ $(VENV)/.dev: $(VENV)/.base
 
 $(VENV)/.training: $(VENV)/.base
 	@$(call install,the training extra,.[training])
+
+$(VENV)/.ray: $(VENV)/.base
+	@$(call install,the ray extra,.[ray])
 
 $(VENV)/.service: $(VENV)/.base
 	@$(call install,what the service takes on Linux servers,.[postgres$(,)fast])

@@ -2,7 +2,8 @@
 
     records -> parts -> **batch** (drop duplicates, label, write) -> findings (verdicts, run.json)
 
-A part is read ahead while the one before it is labelled and the one before that written; up to the findings, memory
+The parts are labelled by an engine: the processes of this machine, which are here, or a cluster (`cluster`). Here, a
+part is read ahead while the one before it is labelled and the one before that written; up to the findings, memory
 is bounded by three parts, and by 16 bytes an event id that the input supplied. Everything is written so that a run
 which is killed at any moment resumes to the same outputs.
 """
@@ -12,7 +13,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from classifier.certification import Certificate
 from classifier.errors import InputError, UsageError
@@ -28,7 +28,7 @@ from classifier.evidence import merge_units
 from classifier.exceptions import AgreedException
 from classifier.labeler import Labelled
 from classifier.types import EVENT_SCHEMA, LABEL_SCHEMA
-from service.findings import RunSummary, conclude
+from service.findings import Ran, RunSummary, conclude
 from service.formats import AUTO, reading
 from service.places import StoreError
 from service.records import PART_SCHEMA, ROWS_PER_PART, InputFile, Part, Rejection, expand_inputs, read_parts
@@ -49,6 +49,35 @@ class Progress:
     n_inputs: int
 
 
+@dataclass(frozen=True)
+class Work:
+    """What an engine is to do: label what is not labelled of the inputs `planned` for a folder, as if in their order.
+    `workers`: at once, as many as there are processors if None. `progress` is called after every part."""
+
+    folder: RunFolder
+    pipeline: Pipeline
+    planned: Sequence[Planned]
+    workers: int | None
+    progress: Callable[[Progress], None]
+
+    @property
+    def alone(self) -> bool:
+        """Whether there is one input, so that it is an error if it cannot be read."""
+        return len(self.planned) == 1
+
+
+Engine = Callable[[Work], Ran]
+"""Two engines leave the same parts."""
+
+
+def label_here(work: Work) -> Ran:
+    """The engine of one machine: its processors label, one part after the other."""
+    n_workers = work.workers if work.workers is not None else n_processors()
+    with _Labelling(work.folder, work.pipeline, n_workers) as labelling:
+        _label_all(labelling, work)
+    return Ran("local", n_workers, n_workers)
+
+
 def label(
     paths: Sequence[str],
     out: Path,
@@ -62,6 +91,7 @@ def label(
     exceptions: Sequence[AgreedException] = (),
     certificate: Certificate | None = None,
     progress: Callable[[Progress], None] = lambda progress: None,
+    engine: Engine = label_here,
 ) -> RunSummary:
     """Label files, folders and globs of traffic into the folder `out`; resumes there, or adds to what is there.
 
@@ -69,6 +99,7 @@ def label(
         account_field: where the account stands in a record, several with commas between; as its format has it if auto.
         population: registered accounts, an upper bound that must not depend on the traffic; those of the run if None.
         workers: processes that label; as many as there are processors if None.
+        engine: what labels the parts.
         fresh: delete what an earlier run wrote in `out` first.
         exceptions: matches that were agreed to count for nothing; as given now, whatever earlier runs were given.
         certificate: what evidence is held against, and what is promised; that of bundle and catalogue if None.
@@ -86,12 +117,9 @@ def label(
     files = expand_inputs(paths)
     settings = Settings(pipeline.bundle_id, pipeline.catalogue_id, format, ROWS_PER_PART, account_field)
     with open_run(out, settings, fresh) as folder:
-        planned = folder.plan(files)
-        n_workers = workers if workers is not None else _n_processors()
-        with _Labelling(folder, pipeline, n_workers) as labelling:
-            _label_all(labelling, planned, progress)
+        ran = engine(Work(folder, pipeline, folder.plan(files), workers, progress))
         seconds = {"label": time.monotonic() - started}
-        return conclude(folder, pipeline, population, n_workers, seconds, exceptions, certificate)
+        return conclude(folder, pipeline, population, ran, seconds, exceptions, certificate)
 
 
 def begun_catalogue(path: Path) -> str | None:
@@ -102,23 +130,59 @@ def begun_catalogue(path: Path) -> str | None:
         return None
 
 
-def _n_processors() -> int:
-    if hasattr(os, "sched_getaffinity"):  # what this process may use, which in a container is less than there is
+def n_processors() -> int:
+    """Processors that this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # in a container less than there are
         return len(os.sched_getaffinity(0))
     known = os.cpu_count()
     return known if known is not None else 1
 
 
-def _label_all(labelling: _Labelling, planned: Sequence[Planned], progress: Callable[[Progress], None]) -> None:
-    folder, n_read = labelling.folder, 0
+def _label_all(labelling: _Labelling, work: Work) -> None:
+    folder, planned, n_read = work.folder, work.planned, 0
     known = len(folder.inputs)
     for index, item in enumerate(planned):
         begun = tuple(one.recorded for one in planned[: max(index + 1, known)])
         if begun != folder.inputs:
             folder.record(begun)
-        for facts in labelling.label_input(item, len(planned) == 1):
+        for facts in labelling.label_input(item, work.alone):
             n_read += facts.n_read
-            progress(Progress(n_read, index + 1, len(planned)))
+            work.progress(Progress(n_read, index + 1, len(planned)))
+
+
+def parts_of(file: InputFile, settings: Settings, alone: bool) -> Iterator[Part]:
+    """Parts of a file; one that cannot be read, or not to its end, counts as one rejected record beside others.
+
+    Raises:
+        InputError: it cannot be read, and is `alone`.
+    """
+    n_parts = 0
+    try:
+        for part in read_parts(file, settings.format, settings.rows_per_part, settings.account_field):
+            n_parts += 1
+            yield part
+    except StoreError:
+        raise  # nothing is wrong with the file: the run goes on with it when the command is repeated
+    except InputError as error:
+        if alone:
+            raise
+        refused = [Rejection(str(file.path), 0, str(error))]
+        nothing = pa.RecordBatch.from_pylist([], PART_SCHEMA)
+        yield Part(f"{file.digest[:16]}-{n_parts:06d}", nothing, refused, 1)
+
+
+def new_events(events: pa.RecordBatch, seen: SeenIds) -> pa.RecordBatch:
+    """Events (PART_SCHEMA) whose id was not supplied before, as EVENT_SCHEMA."""
+    supplied = events["supplied_id"].to_numpy(zero_copy_only=False)
+    new = np.ones(len(events), bool)
+    new[supplied] = seen.admit(events["event_id"].filter(events["supplied_id"]).to_pylist())
+    return events.filter(pa.array(new)).select(EVENT_SCHEMA.names)
+
+
+def supplied_ids(part_id: str, event_ids: Iterable[str]) -> list[str]:
+    """Ids among those of a part that its input supplied. Ids that were made begin with the digest of their own file."""
+    own = f"{part_id[:16]}:"
+    return [name for name in event_ids if not name.startswith(own)]
 
 
 class _Ahead(NamedTuple):
@@ -163,7 +227,7 @@ class _Labelling:
                 yield self._recall(part_id)
             return
         done = set(self.folder.part_ids(item.recorded.digest))
-        parts = self._read(item.file, alone)
+        parts = parts_of(item.file, self.folder.settings, alone)
         begun: _Begun | None = None
         for part, following in self._look_ahead(parts):
             coming = None if part.part_id in done else self._begin(part, following)
@@ -175,23 +239,6 @@ class _Labelling:
         if begun is not None:
             yield self._finish(begun)
 
-    def _read(self, file: InputFile, alone: bool) -> Iterator[Part]:
-        """Parts of a file; one that cannot be read, or not to its end, counts as one rejected record beside others."""
-        n_parts = 0
-        try:
-            settings = self.folder.settings
-            for part in read_parts(file, settings.format, settings.rows_per_part, settings.account_field):
-                n_parts += 1
-                yield part
-        except StoreError:
-            raise  # nothing is wrong with the file: the run goes on with it when the command is repeated
-        except InputError as error:
-            if alone:
-                raise
-            refused = [Rejection(str(file.path), 0, str(error))]
-            nothing = pa.RecordBatch.from_pylist([], PART_SCHEMA)
-            yield Part(f"{file.digest[:16]}-{n_parts:06d}", nothing, refused, 1)
-
     def _look_ahead(self, parts: Iterator[Part]) -> Iterator[_Ahead]:
         """Parts, the next one read in the reader's thread meanwhile."""
         ahead = self._reader.submit(next, parts, None)
@@ -202,7 +249,7 @@ class _Labelling:
 
     def _begin(self, part: Part, following: Future[Part | None]) -> _Begun:
         """Set the workers to a part, which is written while they are at the next."""
-        events = part.events.filter(pa.array(self._new(part.events))).select(EVENT_SCHEMA.names)
+        events = new_events(part.events, self._seen)
         return _Begun(part, following, len(events), self._workers.label(events))
 
     def _finish(self, begun: _Begun) -> PartFacts:
@@ -215,15 +262,7 @@ class _Labelling:
         self.folder.write_part(part.part_id, labels, units, part.rejected, facts)
         return facts
 
-    def _new(self, events: pa.RecordBatch) -> NDArray[np.bool_]:
-        """Events [n] whose id was not supplied before."""
-        supplied = events["supplied_id"].to_numpy(zero_copy_only=False)
-        new = np.ones(len(events), bool)
-        new[supplied] = self._seen.admit(events["event_id"].filter(events["supplied_id"]).to_pylist())
-        return new
-
     def _recall(self, part_id: str) -> PartFacts:
-        """Remember the ids of a part that is done. Ids that were made begin with the digest of their own file."""
-        own = f"{part_id[:16]}:"
-        self._seen.admit([name for name in self.folder.event_ids(part_id) if not name.startswith(own)])
+        """Remember the ids of a part that is done."""
+        self._seen.admit(supplied_ids(part_id, self.folder.event_ids(part_id)))
         return self.folder.facts(part_id)

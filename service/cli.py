@@ -6,7 +6,7 @@ Heavy modules are imported inside the commands that need them, so that `--help` 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
@@ -40,8 +40,12 @@ from service.template_cli import templates_app
 
 if TYPE_CHECKING:
     from classifier.bundle import Bundle
+    from service.batch import Work
+    from service.findings import Ran
 
 TRAINING_EXTRA = "Training needs the training extra ({missing} is not installed): pip install 'probewatch[training]'."
+
+RAY_EXTRA = "--engine ray needs the ray extra ({missing} is not installed): pip install 'probewatch[ray]'."
 
 app = typer.Typer(
     name="probewatch",
@@ -73,6 +77,7 @@ class Engine(StrEnum):
     """What runs a labelling."""
 
     LOCAL = "local"
+    RAY = "ray"
 
 
 @app.command()
@@ -93,7 +98,17 @@ def label(
             show_default="the format's own",
         ),
     ] = None,
-    engine: Annotated[Engine, typer.Option(help="What runs it: local, the cores of this machine.")] = Engine.LOCAL,
+    engine: Annotated[
+        Engine, typer.Option(help="What runs it: local, the cores of this machine; ray, a cluster (extra ray).")
+    ] = Engine.LOCAL,
+    address: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="With --engine ray, the cluster: all its machines see the inputs and DIR under the same paths.",
+            show_default="a Ray on this machine, for as long as the run",
+        ),
+    ] = None,
     workers: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Processes that label.", show_default="one a core")
     ] = None,
@@ -135,6 +150,7 @@ def label(
     probewatch label traffic.jsonl --out run
     probewatch label 'logs/2026-05-*.jsonl.zst' --out run --population 250000
     probewatch label s3://gateway/2026/05/ --account-field metadata.team --out run
+    probewatch label /nfs/logs --out /nfs/run --engine ray --address auto
     """
     from service.batch import begun_catalogue
     from service.batch import label as label_batch
@@ -142,6 +158,7 @@ def label(
     from service.exceptions import read_exceptions
     from service.report import write_report
 
+    chosen = _engine(engine, address)
     agreed = read_exceptions(exceptions) if exceptions is not None else []
     pipeline = load_pipeline(bundle, catalogue, quiet, None if fresh else begun_catalogue(out))
     certificate = read_calibration(calibration, pipeline) if calibration is not None else None
@@ -158,6 +175,7 @@ def label(
             exceptions=agreed,
             certificate=certificate,
             progress=progress,
+            engine=chosen,
         )
     report = write_report(out)
     if not quiet:
@@ -347,6 +365,24 @@ def _print_run(folder: Path, report: Path) -> None:
 
     print_summary(read_run(folder), Console(highlight=False))
     typer.echo(f"\nreport: {report}")
+
+
+def _engine(engine: Engine, address: str | None) -> Callable[[Work], Ran]:
+    """What labels. Raises UsageError if it is not installed, or is local and has an address."""
+    if engine is Engine.LOCAL:
+        from service.batch import label_here
+
+        if address is not None:
+            raise UsageError(f"--address got {address}: expected it with --engine ray, add that or leave it out.")
+        return label_here
+    try:
+        from service.cluster import on_cluster
+    except ModuleNotFoundError as error:
+        missing = error.name if error.name is not None else "a module"
+        if missing.split(".")[0] in ("training", "classifier", "service"):
+            raise
+        raise UsageError(RAY_EXTRA.format(missing=missing)) from error
+    return on_cluster(address)
 
 
 @contextmanager

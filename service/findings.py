@@ -87,6 +87,15 @@ class RunSummary:
     seconds: Mapping[str, float]
 
 
+class Ran(NamedTuple):
+    """How the parts came about: what ran the labelling, with so many workers, and the threads of this machine that what
+    follows may use."""
+
+    engine: str
+    workers: int
+    threads: int
+
+
 class _Found(NamedTuple):
     """What the parts amount to: accounts of each decision, rows of each table, units that each exception excused."""
 
@@ -101,12 +110,12 @@ def conclude(
     folder: RunFolder,
     pipeline: Pipeline,
     population: int | None,
-    workers: int,
+    ran: Ran,
     seconds: Mapping[str, float],
     exceptions: Sequence[AgreedException],
     certificate: Certificate | None = None,
 ) -> RunSummary:
-    """Write what the parts of the folder amount to, but for agreed exceptions; `seconds` and `workers` are noted in
+    """Write what the parts of the folder amount to, but for agreed exceptions; `seconds` and `ran` are noted in
     run.json. `certificate`: that of the bundle and catalogue if None.
 
     Raises:
@@ -123,8 +132,8 @@ def conclude(
             raise InputError("The input holds no record: expected at least one with account_id and prompt.")
         raise InputError(f"Not one of {counts.read:,} records could be labelled; {where} says why for each.")
     held = certificate if certificate is not None else Certificate(pipeline.baselines, pipeline.certification, {})
-    with database(folder.spill, workers) as db:
-        found = _find(db, folder, pipeline, held, population, exceptions, workers)
+    with database(folder.spill, ran.threads) as db:
+        found = _find(db, folder, pipeline, held, population, exceptions, ran.threads)
     elapsed = {**seconds, "findings": time.monotonic() - started}
     summary = RunSummary(
         folder=folder.path,
@@ -137,7 +146,7 @@ def conclude(
     records = {digest: sum(part.n_read for part in parts) for digest, parts in facts.items()}
     folder.write_json(
         "run.json",
-        _document(folder, pipeline, summary, found, records, population, workers)
+        _document(folder, pipeline, summary, found, records, population, ran)
         | promised(held, found.n_flagged, found.population)
         | _excepted(exceptions, found),
     )
@@ -262,7 +271,7 @@ def _document(
     found: _Found,
     records: Mapping[str, int],
     population: int | None,
-    workers: int,
+    ran: Ran,
 ) -> dict[str, Any]:
     """run.json."""
     return {
@@ -279,11 +288,11 @@ def _document(
         "alpha": ALPHA,
         "review_alpha": REVIEW_ALPHA,
         "settings": {
-            "engine": "local",
+            "engine": ran.engine,
             "format": folder.settings.format,
             "account_field": folder.settings.account_field,
             "rows_per_part": folder.settings.rows_per_part,
-            "workers": workers,
+            "workers": ran.workers,
             "tokenizer": pipeline.tokenizer,
         },
         "inputs": [

@@ -13,6 +13,7 @@ import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from service.places import place_of
 from service.records import Rejection
 
 LABELS, EVIDENCE, RESUME = "labels", "evidence", "resume"
-LEDGER, LOCK, SPILL = "ledger.json", "lock", "spill"
+LEDGER, LOCK, SPILL, HELD = "ledger.json", "lock", "spill", "held"
 OUTPUTS = ("accounts.parquet", "campaigns.parquet", "discovered.parquet", "rejected.jsonl", "run.json", "report.html")
 _FEW_VALUES = (
     *("account_id", "capability", "template_id", "template_family", "technique", "benign_app", "family"),
@@ -84,9 +85,19 @@ class RunFolder:
         self.path = path
         self.settings = settings
         self.inputs = tuple(inputs)
-        self._parts: dict[str, list[str]] = {}
-        for name in sorted(file.stem for file in (path / LABELS).glob("*.parquet")):
-            self._parts.setdefault(name[:16], []).append(name)
+
+    @cached_property
+    def _parts(self) -> dict[str, set[str]]:
+        """Parts that are done, by the first 16 digits of their input's digest."""
+        parts: dict[str, set[str]] = {}
+        for file in (self.path / LABELS).glob("*.parquet"):
+            parts.setdefault(file.stem[:16], set()).add(file.stem)
+        return parts
+
+    @property
+    def held(self) -> Path:
+        """Where parts wait that were labelled before it was their turn."""
+        return self.path / RESUME / HELD
 
     @property
     def spill(self) -> Path:
@@ -132,7 +143,7 @@ class RunFolder:
 
     def part_ids(self, digest: str) -> list[str]:
         """Parts of an input that are done, in order."""
-        return sorted(self._parts.get(digest[:16], []))
+        return sorted(self._parts.get(digest[:16], ()))
 
     def files(self, place: str, prefix: str = "") -> list[Path]:
         """Files in LABELS or EVIDENCE of all parts, in the order of the inputs."""
@@ -167,13 +178,31 @@ class RunFolder:
         self, part_id: str, labels: pa.Table, units: pa.Table, rejected: Sequence[Rejection], facts: PartFacts
     ) -> None:
         """Put a part in place, its labels last."""
+        self.write_rejections(part_id, rejected)
+        self.write_labelled(part_id, labels, units, facts, LABELS)
+        self._count_in(part_id)
+
+    def write_rejections(self, part_id: str, rejected: Sequence[Rejection]) -> None:
+        """Put the rejected records of a part in place, if there are any."""
         if rejected:
             with replacing(self.path / RESUME / f"{part_id}.rejected.jsonl") as temporary:
                 temporary.write_bytes(b"".join(_json_line(asdict(rejection)) for rejection in rejected))
+
+    def write_labelled(self, part_id: str, labels: pa.Table, units: pa.Table, facts: PartFacts, place: str) -> None:
+        """Put the units of a part in place, then its labels into the folder `place`, from where they may be placed."""
         self.write_table(f"{EVIDENCE}/units-{part_id}.parquet", units)
         counts = {name: value for name, value in asdict(facts).items() if name != "n_labelled"}
-        self.write_table(f"{LABELS}/{part_id}.parquet", labels, {"part": json.dumps(counts)})
-        self._parts.setdefault(part_id[:16], []).append(part_id)
+        self.write_table(f"{place}/{part_id}.parquet", labels, {"part": json.dumps(counts)})
+
+    def place_labels(self, part_id: str) -> None:
+        """Put labels in place that `write_labelled` left among what is held: with that the part is done."""
+        name = f"{part_id}.parquet"
+        with output_errors(self.path / LABELS / name):
+            (self.held / name).replace(self.path / LABELS / name)
+        self._count_in(part_id)
+
+    def _count_in(self, part_id: str) -> None:
+        self._parts.setdefault(part_id[:16], set()).add(part_id)
 
     def write_table(self, name: str, table: pa.Table, extra: Mapping[str, str] | None = None) -> None:
         """Put a Parquet file in place, its metadata saying what it was made with."""
@@ -244,11 +273,13 @@ def open_run(path: Path, settings: Settings, fresh: bool = False) -> Iterator[Ru
         folder = RunFolder(path, settings, [] if is_new else _recorded(path, settings))
         if is_new:  # before anything else is written: by it the folder is known as a run's
             folder.record([])
+            shutil.rmtree(folder.held, ignore_errors=True)
         with output_errors(path):
-            for place in (path / LABELS, path / EVIDENCE, folder.spill):
+            for place in (path / LABELS, path / EVIDENCE, folder.spill, folder.held):
                 place.mkdir(exist_ok=True)
         yield folder
-        shutil.rmtree(folder.spill, ignore_errors=True)
+        for place in (folder.spill, folder.held):
+            shutil.rmtree(place, ignore_errors=True)
 
 
 def _prepare(path: Path) -> None:
@@ -281,7 +312,7 @@ def _remove_run(path: Path) -> None:
 def _remove_leftovers(path: Path) -> None:
     """Delete what a killed run was writing."""
     shutil.rmtree(path / RESUME / SPILL, ignore_errors=True)
-    for folder in (path, path / LABELS, path / EVIDENCE, path / RESUME):
+    for folder in (path, path / LABELS, path / EVIDENCE, path / RESUME, path / RESUME / HELD):
         for file in folder.glob(".*.tmp"):
             file.unlink(missing_ok=True)
 

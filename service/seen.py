@@ -33,14 +33,18 @@ class SeenIds:
 
     def admit(self, ids: Sequence[str]) -> NDArray[np.bool_]:
         """Which of n ids are new, [n]: neither in an earlier batch nor earlier in this one. Then all count as seen."""
-        first, second = _digests(ids)
+        return self.admit_digests(digests(ids))
+
+    def admit_digests(self, ids: Words) -> NDArray[np.bool_]:
+        """`admit` of ids of which another process took the digests [n, 2]."""
+        first, second = ids[:, 0], ids[:, 1]
         order = np.argsort(first, kind="stable")
         first, second = first[order], second[order]
         new = _is_first(first, second)
         for run in self._runs:
             new &= ~_holds(run, first, second)
         self._insert(_Run(first[new], second[new]))
-        fresh = np.zeros(len(ids), bool)
+        fresh = np.zeros(len(new), bool)
         fresh[order] = new
         return fresh
 
@@ -54,10 +58,10 @@ class SeenIds:
             self._runs.append(run)
 
 
-def _digests(ids: Sequence[str]) -> tuple[Words, Words]:
+def digests(ids: Sequence[str]) -> Words:
+    """What is remembered of n ids: both halves of a digest, [n, 2]."""
     joined = b"".join(blake2b(item.encode("utf-8", "surrogatepass"), digest_size=16).digest() for item in ids)
-    halves = np.frombuffer(joined, np.uint64).reshape(-1, 2)
-    return halves[:, 0], halves[:, 1]
+    return np.frombuffer(joined, np.uint64).reshape(-1, 2)
 
 
 def _is_first(first: Words, second: Words) -> NDArray[np.bool_]:

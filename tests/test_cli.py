@@ -32,6 +32,7 @@ COMMANDS = {
         "--format",
         "--account-field",
         "--engine",
+        "--address",
         "--workers",
         "--bundle",
         "--catalogue",
@@ -201,13 +202,24 @@ def test_the_codes_are_those_of_the_contract() -> None:
     assert [error.exit_code for error in errors] == [1, 2, 3, 4, 5] and exits.INTERRUPTED == 130
 
 
+def test_a_cluster_without_its_extra_is_one_sentence(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    monkeypatch.delitem(sys.modules, "service.cluster", raising=False)
+    ran = Ran(capsys, "label", tmp_path, "--out", tmp_path / "run", "--engine", "ray")
+    assert (ran.code, ran.out) == (2, "")
+    assert "needs the ray extra (ray is not installed): pip install 'probewatch[ray]'." in ran.sentence
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
         (["lable"], "No such command 'lable'. Did you mean 'label'? See probewatch --help."),
         (["label", "x"], "Missing option '--out'. See probewatch label --help."),
         (["label", "x", "--out", "y", "--workers", "0"], "Invalid value for '--workers'"),
-        (["label", "x", "--out", "y", "--engine", "ray"], "Invalid value for '--engine'"),
+        (["label", "x", "--out", "y", "--engine", "spark"], "Invalid value for '--engine'"),
+        (["label", "x", "--out", "y", "--address", "h:1"], "--address got h:1: expected it with --engine ray"),
         (["label", "x", "--out", "y", "--speed", "9"], "No such option"),
         (["label", "x", "--out", "y", "--format", "xml"], "--format got 'xml': expected one of auto, litellm"),
         (["bundle", "mend"], "No such command 'mend'"),

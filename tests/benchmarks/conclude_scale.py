@@ -22,7 +22,7 @@ from classifier.bundle import default_bundle_dir
 from classifier.evidence import merge_units
 from classifier.pipeline import Pipeline
 from classifier.types import CAPABILITIES, LABEL_SCHEMA, TARGETS, UNIT_SCHEMA, Channel
-from service.findings import conclude
+from service.findings import Ran, conclude
 from service.records import ROWS_PER_PART
 from service.run import PartFacts, Recorded, Settings, open_run
 
@@ -57,7 +57,7 @@ def measure(path: Path, n_prompts: int, n_accounts: int) -> None:
             folder.write_part(f"{DIGEST[:16]}-{ordinal:06d}", labels, units, [], facts)
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         started, cpu = time.monotonic(), time.process_time()
-        summary = conclude(folder, pipeline, None, 2, {}, ())
+        summary = conclude(folder, pipeline, None, Ran("local", 2, 2), {}, ())
     seconds, cpu = time.monotonic() - started, time.process_time() - cpu
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     accounts = sum(summary.decisions.values())
