@@ -74,7 +74,7 @@ class Groups:
 def evaluate(rows: pd.DataFrame, recipe: Recipe, groups: Groups, work: Path, folder: Path, log: Log) -> None:
     """Write `CARD.md`, `card.html` and `findings.json` into `folder`."""
     started = time.monotonic()
-    parts = [_kept(rows, recipe, groups.count, group, work, log) for group in range(groups.first)]
+    parts = [kept_labels(rows, recipe, groups.count, group, work, log) for group in range(groups.first)]
     labels, costs = pd.concat(parts, ignore_index=True), parts[0].attrs
     log("decisions, baselines to compare with, card")
     said = said_of_left_out(labels)
@@ -143,9 +143,9 @@ def torch_threads() -> int:
 # ---------------------------------------------------------------------------------------------
 
 
-def _kept(rows: pd.DataFrame, recipe: Recipe, groups: int, group: int, work: Path, log: Log) -> pd.DataFrame:
+def kept_labels(rows: pd.DataFrame, recipe: Recipe, groups: int, group: int, work: Path, log: Log) -> pd.DataFrame:
     """The labels of a group, from the work folder if they are there."""
-    path = work / f"left-out-{_inputs(rows, recipe)}-{group}-of-{groups}.parquet"
+    path = work / f"left-out-{inputs_digest(rows, recipe)}-{group}-of-{groups}.parquet"
     if not path.is_file():
         log(f"group {group + 1} of {groups}")
         work.mkdir(parents=True, exist_ok=True)
@@ -155,7 +155,7 @@ def _kept(rows: pd.DataFrame, recipe: Recipe, groups: int, group: int, work: Pat
     return pd.read_parquet(path)
 
 
-def _inputs(rows: pd.DataFrame, recipe: Recipe) -> str:
+def inputs_digest(rows: pd.DataFrame, recipe: Recipe) -> str:
     """Names what a group is built from, but for the code: after a change of that, empty the work folder."""
     columns = sorted(set(rows.columns) - {"whole"})
     digests = pd.util.hash_pandas_object(rows[columns].astype(str), index=False).to_numpy().tobytes()
