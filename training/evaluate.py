@@ -105,6 +105,8 @@ def _notes(groups: Groups, labels: pd.DataFrame) -> tuple[str, ...]:
         "Prompts written for training are in every build. Some were composed after earlier cards had shown which kinds"
         " of prompts are missed: kinds, not their texts, but figures on those kinds flatter.",
         "The transformer was run in bfloat16; parity of its int8 graph is a test.",
+        "What these labels amount to, verdicts on accounts and campaigns, is in `training/card/accounts.md`, printed by"
+        " `python -m tests.benchmarks.accounts --data DIR --out training/card`.",
         f"Stray labels set right by readers: {MINILM} has macro-F1 {_quality(labels, f'{CURVE}{SHARES[-1]}'):.3f} with"
         f" them and {_quality(labels, AS_SOURCED):.3f} with the labels of the sources.",
     )

@@ -1,6 +1,6 @@
 """What the product says of worlds: the kernel's own functions on each, and what came of it.
 
-    worlds -> merge_units, replay, decide, find_campaigns -> **outcomes** -> table
+    worlds -> merge_units, replay, decide, group_accounts -> **outcomes** -> table
 
 A world's benign accounts are replayed once; since accounts are replayed apart, they meet the bad ones of every cell as
 shards of one run do.
@@ -8,6 +8,8 @@ shards of one run do.
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,8 +17,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from classifier.campaigns import find_campaigns
+from classifier.campaigns import group_accounts
 from classifier.evidence import Replay, concatenate, merge_units, replay
+from classifier.families import join_sightings, sightings_of
 from classifier.types import TARGETS, Decision
 from classifier.verdicts import Verdicts, decide, flag_scale
 from tests.benchmarks.account_pool import UNKNOWN, Pool
@@ -152,31 +155,18 @@ def truths(pool: Pool, traffic: Traffic) -> Ints:
 
 def campaign_pairs(pool: Pool, benign: Played, bad: Played) -> Pairs:
     """How the product's campaigns agree with the true ones, on a world of both."""
-    units = pa.concat_tables([benign.units, bad.units])
-    use = pa.concat_tables([_use(pool, side.traffic, prefix) for side, prefix in ((benign, BENIGN), (bad, BAD))])
-    found = find_campaigns(units, use, pool.n_families).of_account
+    sightings = join_sightings([sightings_of(side.units) for side in (benign, bad)])
+    groups = group_accounts(sightings, pool.n_families)
+    found = {name: group.campaign_id for group in groups for name in group.accounts}
     names = [f"{BAD}{i:06d}" for i in range(bad.traffic.n_accounts)]
-    of_bad = [(campaign, found.get(name)) for name, campaign in zip(names, bad.traffic.campaign.tolist(), strict=True)]
-    both = [of for of in of_bad if of[1] is not None]
+    of_bad = list(zip(bad.traffic.campaign.tolist(), map(found.get, names), strict=True))
     return Pairs(
-        true=_pairs([campaign for campaign, _ in of_bad]),
-        found=_pairs(list(found.values())),
-        right=_pairs(both),
+        true=_pairs(campaign for campaign, _ in of_bad),
+        found=_pairs(found.values()),
+        right=_pairs(both for both in of_bad if both[1] is not None),
     )
 
 
-def _pairs(groups: list[object] | list[tuple[int, str | None]]) -> int:
-    _, counts = np.unique([repr(group) for group in groups], return_counts=True)
-    return int((counts * (counts - 1) // 2).sum()) if groups else 0
-
-
-def _use(pool: Pool, traffic: Traffic, prefix: str) -> pa.Table:
-    """FAMILY_USE_SQL of the traffic's labels."""
-    used = pool.use.take(pa.array(traffic.row))
-    used = used.append_column("account_id", traffic.named(prefix))
-    used = used.append_column("timestamp", pa.array(traffic.us).cast(pa.timestamp("us", tz="UTC")))
-    used = used.filter(pc.field("family").is_valid())
-    keys = ["account_id", "family", "technique", "scaffold"]
-    grouped = used.group_by(keys).aggregate([("timestamp", "count"), ("timestamp", "min"), ("timestamp", "max")])
-    names = {"timestamp_count": "n_prompts", "timestamp_min": "first_seen", "timestamp_max": "last_seen"}
-    return grouped.rename_columns([names.get(name, name) for name in grouped.column_names])
+def _pairs(groups: Iterable[Hashable]) -> int:
+    """Pairs of equals."""
+    return sum(n * (n - 1) // 2 for n in Counter(groups).values())

@@ -42,7 +42,7 @@ class Pool:
     tier, aim (TARGETS, or "none" for a technique) and truth (index into TARGETS of what is asked for, or UNKNOWN).
 
     `signature`: unit rows of the signature channel, [n]; `intent`: those of the intent channel, and `intent_row` [n]
-    their place, -1 for texts that have none. `embeddings` [n, d], of unit length; `use`: labels as campaigns need them.
+    their place, -1 for texts that have none. `embeddings` [n, d], of unit length.
     """
 
     facts: pd.DataFrame
@@ -51,7 +51,6 @@ class Pool:
     intent_row: Ints
     embeddings: NDArray[np.float32]
     p_extraction: Floats
-    use: pa.Table
     capability: Ints
     baselines: Baselines
     n_families: int
@@ -99,7 +98,6 @@ def label_pool(facts: pd.DataFrame, pipeline: Pipeline) -> Pool:
     normal = [normalise_text(text) for text in facts["whole"]]
     embeddings = np.concatenate([encode(normal[i : i + 512]).views[:, 0] for i in range(0, len(normal), 512)])
     labels = labelled.labels
-    scaffold = pc.list_element(labels["scaffolds"], 0)
     return Pool(
         facts=facts.drop(columns="whole"),
         signature=signature.combine_chunks(),
@@ -107,7 +105,6 @@ def label_pool(facts: pd.DataFrame, pipeline: Pipeline) -> Pool:
         intent_row=place,
         embeddings=embeddings / np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), 1e-9),
         p_extraction=labels["p_extraction"].to_numpy().astype(float),
-        use=pa.table({"family": labels["template_family"], "technique": labels["technique"], "scaffold": scaffold}),
         capability=np.array([TARGETS.index(name) for name in labels["capability"].to_pylist()]),
         baselines=pipeline.baselines,
         n_families=pipeline.n_families,
