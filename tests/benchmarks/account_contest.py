@@ -11,12 +11,17 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from classifier.eprocess import changes
+from classifier.evidence import Baselines
+from classifier.verdicts import flag_scale
 from tests.benchmarks.account_outcomes import BAD, BENIGN, judge, play
 from tests.benchmarks.account_pool import Pool
-from tests.benchmarks.account_rivals import LEAST_WINDOW, rivals, statistics
+from tests.benchmarks.account_rivals import LEAST_WINDOW, SPRT, WALD, rivals, sprt, statistics
 from tests.benchmarks.account_worlds import Cell, Menus, Traffic, bad_of, benign_of
+from tests.worlds import bad_rows, log_evidence
 
 FALSE_SHARE, FALSE_RATE = 0.01, 0.001
+EDGE_ACCOUNTS, EDGE_UNITS, PER_DAY = 5000, 400, 26
 OURS = "probewatch"
 NARROW = {
     "one interest": ("one_interest", "heavy_coder", "student", "agent_user"),
@@ -42,6 +47,9 @@ class Standing:
     by_rate: Sequence[float]
     worst: Sequence[float]
     own: Mapping[str, float]
+    edge: float = np.nan
+    """Share of EDGE_ACCOUNTS honest accounts that are flagged by it if each of their EDGE_UNITS distinct prompts
+    matches with a chance of m1, as the null allows; NaN for methods that look at no matches."""
 
 
 @dataclass(frozen=True)
@@ -66,12 +74,14 @@ def contest(pool: Pool, menus: Menus, cells: Sequence[Cell], worlds: int, accoun
     """`accounts`: benign and bad ones of a world."""
     benign = [benign_of(world, pool, menus, accounts[0]) for world in range(worlds)]
     bad = [[bad_of(world, pool, menus, cell, accounts[1]) for world in range(worlds)] for cell in cells]
-    standings = [_standing(OURS, _our_scores(pool, benign, bad), benign)]
+    edge = edge_rates(pool.baselines, sum(accounts), accounts[1])
+    standings = [_standing(OURS, _our_scores(pool, benign, bad), benign, edge[OURS])]
     for rival in rivals(pool, benign[0], np.random.default_rng(0)):
         scores = np.array([statistics(rival, traffic) for traffic in benign])
         theirs = [np.array([statistics(rival, traffic) for traffic in of_cell]) for of_cell in bad]
         flagged = scores >= rival.own if np.isfinite(rival.own) else None
-        standings.append(_standing(rival.name, _Scores(scores, theirs, flagged), benign))
+        own = edge.get(rival.name, np.nan)
+        standings.append(_standing(rival.name, _Scores(scores, theirs, flagged), benign, own))
     return Contest(cells, standings, bad[0][0].n_accounts * (worlds - worlds // 2))
 
 
@@ -87,7 +97,17 @@ def _our_scores(pool: Pool, benign: Sequence[Traffic], bad: Sequence[Sequence[Tr
     return _Scores(np.array([own.replayed.log_max_e for own in played]), theirs, flagged)
 
 
-def _standing(name: str, scores: _Scores, benign: Sequence[Traffic]) -> Standing:
+def edge_rates(baselines: Baselines, population: int, n_flagged: int) -> dict[str, float]:
+    """`Standing.edge` of SPRT and of ours, whose threshold is that of a world with so many others flagged."""
+    rows = bad_rows(np.random.default_rng(0), baselines.m1, EDGE_ACCOUNTS, EDGE_UNITS, PER_DAY)
+    log_m = log_evidence(rows, baselines, one_target=True).reshape(EDGE_ACCOUNTS, -1).max(axis=1)
+    matched = np.where(changes(rows.account, rows.day), rows.hits, np.diff(rows.hits, prepend=0)) > 0
+    ratios = np.array([sprt(row, baselines) for row in matched.reshape(EDGE_ACCOUNTS, -1)])
+    ours = log_m >= flag_scale(population) - np.log(n_flagged)
+    return {OURS: float(ours.mean()), SPRT: float((ratios >= WALD).mean())}
+
+
+def _standing(name: str, scores: _Scores, benign: Sequence[Traffic], edge: float) -> Standing:
     half = len(benign) // 2
     tuning, tested = scores.benign[:half].ravel(), scores.benign[half:].ravel()
     by_share, realised = [], []
@@ -104,6 +124,7 @@ def _standing(name: str, scores: _Scores, benign: Sequence[Traffic]) -> Standing
         by_rate=[float((bad[half:] >= rate).mean()) for bad in scores.bad],
         worst=[float((bad[half:] >= worst).mean()) for bad in scores.bad],
         own={} if scores.flagged is None else _by_kind(scores.flagged, benign),
+        edge=edge,
     )
 
 

@@ -75,6 +75,9 @@ def _contest_note(results: Results) -> str:
         f" a share {FALSE_RATE:g} of their benign accounts is flagged; none is. Last: benign accounts of at least"
         f" {LEAST_WINDOW} prompts flagged at the threshold that the method brings along: for MMD, 0.3 % of windows of"
         " pooled benign traffic; for PRADA, W < 0.9; a mean probability of 0.5; Wald's at 1 %; ours, the verdict."
+        " No honest sender here matches as often as m1 allows; of accounts of 400 prompts that do, the last column says how many are"
+        " flagged: SPRT's 1 % is of accounts, not of flags, and not held however often one looks and however many"
+        " accounts there are."
     )
 
 
@@ -87,6 +90,7 @@ def _lines_table(found: Sequence[Line]) -> Table:
 
 def _contest_tables(results: Results) -> list[Table]:
     from training.card_types import Table
+    from training.card_words import number
 
     contest = results.contest
     if contest is None:
@@ -103,8 +107,8 @@ def _contest_tables(results: Results) -> list[Table]:
         for standing in contest.standings
     ]
     power = Table(("method", "benign flagged", *shares, "realised false share"), tuple(rows), names=2)
-    own = [(s.name, *(f"{s.own[kind]:.1%}" for kind in NARROW)) for s in contest.standings if s.own]
-    return [power, Table(("flagged at the own threshold", *NARROW), tuple(own))]
+    own = [(s.name, *(f"{s.own[kind]:.1%}" for kind in NARROW), number(s.edge)) for s in contest.standings if s.own]
+    return [power, Table(("flagged at the own threshold", *NARROW, "honest at m1, as a share"), tuple(own))]
 
 
 def _realised(standing: Standing, rule: str) -> str:

@@ -27,7 +27,8 @@ POOLED_RATE = 0.003
 MOST_PROMPTS = 500  # of an account that PRADA and SEAT look at, the first ones
 NEAR = (0.8, 0.9, 0.95)
 PRADA_DELTA = 0.9
-SPRT_SHARE, SPRT_ALPHA, SPRT_BETA = 0.1, 0.01, 0.05
+SPRT, SPRT_SHARE, SPRT_ALPHA, SPRT_BETA = "SPRT on verified matches", 0.1, 0.01, 0.05
+WALD = float(np.log((1 - SPRT_BETA) / SPRT_ALPHA))
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -49,13 +50,12 @@ def rivals(pool: Pool, tuning: Traffic, rng: np.random.Generator) -> list[Rival]
     windows = rng.permutation(tuning.row)[: len(tuning.row) // WINDOW * WINDOW].reshape(-1, WINDOW)[:2000]
     pooled = float(np.quantile([mmd.of_window(window) for window in windows], 1 - POOLED_RATE, method="higher"))
     matched = pool.signature["y"].to_numpy() > 0
-    wald = float(np.log((1 - SPRT_BETA) / SPRT_ALPHA))
     return [
         Rival("MMD over windows", mmd, pooled),
         Rival("PRADA", lambda rows: prada(pool, rows), 1 - PRADA_DELTA),
         *(Rival(f"SEAT, near at {near}", lambda rows, near=near: seat(pool, rows, near), np.nan) for near in NEAR),
         Rival("mean extraction probability", lambda rows: float(pool.p_extraction[rows].mean()), 0.5),
-        Rival("SPRT on verified matches", lambda rows: sprt(matched[rows], pool.baselines), wald),
+        Rival(SPRT, lambda rows: sprt(matched[rows], pool.baselines), WALD),
     ]
 
 
