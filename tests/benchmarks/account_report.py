@@ -75,9 +75,8 @@ def _contest_note(results: Results) -> str:
         f" a share {FALSE_RATE:g} of their benign accounts is flagged; none is. Last: benign accounts of at least"
         f" {LEAST_WINDOW} prompts flagged at the threshold that the method brings along: for MMD, 0.3 % of windows of"
         " pooled benign traffic; for PRADA, W < 0.9; a mean probability of 0.5; Wald's at 1 %; ours, the verdict."
-        " No honest sender here matches as often as m1 allows; of accounts of 400 prompts that do, the last column says how many are"
-        " flagged: SPRT's 1 % is of accounts, not of flags, and not held however often one looks and however many"
-        " accounts there are."
+        " No honest sender here matches as often as m1 allows. Of accounts of 400 prompts that do, the last column says"
+        " how many are flagged: SPRT's 1 % is a share of honest accounts, of which there are many, and not of flags."
     )
 
 
