@@ -27,7 +27,7 @@ MOST_PROMPTS = 5_000
 CAMPAIGNS = 4
 FAMILIES = 3
 """A campaign draws from at least so many families; from more where they have too few distinct texts."""
-SPARE = 1.3
+SPARE, MOST_MATCHED = 1.3, 0.05
 GROUPS = ("coding", "agentic_reasoning", "long_horizon_planning", "other", "none")
 
 Ints = NDArray[np.int64]
@@ -230,13 +230,15 @@ def campaign_texts(rng: np.random.Generator, pool: Pool, families: str, need: in
 
 
 def family_rows(pool: Pool, families: str) -> dict[str, tuple[str, Ints]]:
-    """Aim and texts of every exclusive family that is known (its payloads are not), left out, or ours."""
-    facts = pool.facts
+    """Aim and texts of every exclusive family that is known (its payloads are not), left out, or ours. A family left
+    out whose wording a known signature matches is known by another name."""
+    facts, matched = pool.facts, pool.signature["y"].to_numpy() > 0
     chosen = (facts["tier"] == "exclusive") & (facts["known"] == (families != "left out"))
     chosen &= (facts["role"] == "written") == (families == "written")
     found = {}
     for name in sorted(set(facts["part"][chosen])):
         rows = np.flatnonzero(chosen & (facts["part"] == name))
-        if len(rows) >= LEAST_ROWS or families == "known":
+        by_another_name = families == "left out" and matched[rows].mean() > MOST_MATCHED
+        if (len(rows) >= LEAST_ROWS or families == "known") and not by_another_name:
             found[name] = (str(facts["aim"].iloc[rows[0]]), rows)
     return found
