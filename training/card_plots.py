@@ -80,7 +80,7 @@ def inline(svg: str) -> str:
     return svg[svg.index("<svg") :]
 
 
-def _svg(figure: Figure, salt: str) -> str:
+def svg_of(figure: Figure, salt: str) -> str:
     """Ids are salted with the picture's name, so that several pictures can share a page."""
     buffer = io.StringIO()
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": salt}):
@@ -100,7 +100,7 @@ def _trimmed(svg: str) -> str:
     return "\n".join(line.strip() for line in svg.splitlines() if line.strip()) + "\n"
 
 
-def _panels(width: float, height: float, titles: Sequence[str], *, share: bool = False) -> tuple[Figure, list[Axes]]:
+def panels(width: float, height: float, titles: Sequence[str], *, share: bool = False) -> tuple[Figure, list[Axes]]:
     """A figure (inches) with panels side by side, in the card's quiet style."""
     figure = Figure(figsize=(width, height), facecolor=PAGE, layout="constrained")
     axes = list(figure.subplots(1, len(titles), squeeze=False, sharey=share)[0])
@@ -114,7 +114,7 @@ def _panels(width: float, height: float, titles: Sequence[str], *, share: bool =
     return figure, axes
 
 
-def _legend(figure: Figure, panel: Axes) -> None:
+def legend(figure: Figure, panel: Axes) -> None:
     """Above the panels, where it hides nothing."""
     handles, names = panel.get_legend_handles_labels()
     figure.legend(
@@ -135,7 +135,7 @@ def _interval_lines(found: Sequence[Estimate], places: Iterable[float]) -> tuple
 
 def recall_plot(keys: Sequence[str], shown: Sequence[Named]) -> str:
     """A line for each data set, the first key on top: recall with its interval."""
-    figure, (panel,) = _panels(6.6, 1.3 + 0.165 * len(keys), [""])
+    figure, (panel,) = panels(6.6, 1.3 + 0.165 * len(keys), [""])
     places = np.arange(len(keys), dtype=float)
     for i, series in enumerate(shown):
         if i == 0:
@@ -157,13 +157,13 @@ def recall_plot(keys: Sequence[str], shown: Sequence[Named]) -> str:
     panel.tick_params(labeltop=True)
     panel.xaxis.label.set_color(MUTED)
     panel.axvline(0.5, color=MUTED, linewidth=0.8, linestyle=(0, (4, 3)))
-    _legend(figure, panel)
-    return _svg(figure, "recall")
+    legend(figure, panel)
+    return svg_of(figure, "recall")
 
 
 def confusion_plot(names: Sequence[str], matrices: Sequence[Floats]) -> str:
     """A square for each contender; the fuller a cell, the larger its share."""
-    figure, axes = _panels(3.7 * len(names), 3.3, list(names))
+    figure, axes = panels(3.7 * len(names), 3.3, list(names))
     short = [SHORT_NAMES[label] for label in LABELS]
     for i, (panel, matrix) in enumerate(zip(axes, matrices, strict=True)):
         panel.grid(visible=False)
@@ -175,12 +175,12 @@ def confusion_plot(names: Sequence[str], matrices: Sequence[Floats]) -> str:
         panel.set_yticklabels(short)
         panel.set_xlabel("named", color=MUTED, fontsize=9)
         panel.set_ylabel("true", color=MUTED, fontsize=9)
-    return _svg(figure, "confusion")
+    return svg_of(figure, "confusion")
 
 
 def reliability_plot(names: Sequence[str], found: Sequence[Sequence[Calibration]]) -> str:
     """A panel for each capability: share that was true against the probability that was said."""
-    figure, axes = _panels(7.6, 3.2, [SHORT_NAMES[c] for c in CAPABILITIES], share=True)
+    figure, axes = panels(7.6, 3.2, [SHORT_NAMES[c] for c in CAPABILITIES], share=True)
     for column, panel in enumerate(axes):
         panel.plot([0, 1], [0, 1], color=MUTED, linewidth=0.8, linestyle=(0, (4, 3)))
         for i, name in enumerate(names):
@@ -191,13 +191,13 @@ def reliability_plot(names: Sequence[str], found: Sequence[Sequence[Calibration]
         panel.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
         panel.set_xlabel("probability said", color=MUTED, fontsize=9)
     axes[0].set_ylabel("share true", color=MUTED, fontsize=9)
-    _legend(figure, axes[0])
-    return _svg(figure, "reliability")
+    legend(figure, axes[0])
+    return svg_of(figure, "reliability")
 
 
 def ranking_plot(curves: Sequence[Curve]) -> str:
     """A panel for each capability: recall against the false-positive rate, which runs by powers of ten."""
-    figure, axes = _panels(7.6, 3.4, [SHORT_NAMES[c] for c in CAPABILITIES], share=True)
+    figure, axes = panels(7.6, 3.4, [SHORT_NAMES[c] for c in CAPABILITIES], share=True)
     for column, panel in enumerate(axes):
         for curve in curves:
             style = (0, (3, 2)) if curve.dashed else "solid"
@@ -208,8 +208,8 @@ def ranking_plot(curves: Sequence[Curve]) -> str:
         _percent_ticks(panel, (0.001, 0.01, 0.1))
         panel.set_xlabel("false-positive rate", color=MUTED, fontsize=9)
     axes[0].set_ylabel("recall", color=MUTED, fontsize=9)
-    _legend(figure, axes[0])
-    return _svg(figure, "ranking")
+    legend(figure, axes[0])
+    return svg_of(figure, "ranking")
 
 
 def _percent_ticks(panel: Axes, rates: Sequence[float]) -> None:
@@ -220,7 +220,7 @@ def _percent_ticks(panel: Axes, rates: Sequence[float]) -> None:
 
 def bar_plot(keys: Sequence[str], shown: Sequence[Named], axis: str) -> str:
     """Bars side by side for each key, with intervals."""
-    figure, (panel,) = _panels(7.2, 3.4, [""])
+    figure, (panel,) = panels(7.2, 3.4, [""])
     width = 0.8 / len(shown)
     for i, series in enumerate(shown):
         places = np.arange(len(keys)) + (i - (len(shown) - 1) / 2) * width
@@ -233,13 +233,13 @@ def bar_plot(keys: Sequence[str], shown: Sequence[Named], axis: str) -> str:
     panel.set_xticklabels(list(keys), fontsize=8, rotation=30, ha="right")
     panel.set_xlabel(axis, color=MUTED, fontsize=9)
     panel.set_ylabel("macro-F1", color=MUTED, fontsize=9)
-    _legend(figure, panel)
-    return _svg(figure, "lengths")
+    legend(figure, panel)
+    return svg_of(figure, "lengths")
 
 
 def cost_plot(points: Sequence[Point]) -> str:
     """Macro-F1 against the cost of a prompt, which runs by powers of ten; baselines are hollow."""
-    figure, (panel,) = _panels(7.2, 3.8, [""])
+    figure, (panel,) = panels(7.2, 3.8, [""])
     for place, point in enumerate(sorted(points, key=lambda p: p.microseconds)):
         colour, fill = (MUTED, PAGE) if point.baseline else (COLOURS[0], COLOURS[0])
         panel.plot([point.microseconds] * 2, [point.found.low, point.found.high], color=colour, linewidth=1, alpha=0.5)
@@ -259,4 +259,4 @@ def cost_plot(points: Sequence[Point]) -> str:
     panel.xaxis.set_minor_locator(NullLocator())
     panel.set_xlabel("microseconds for one prompt of 500 bytes on one core", color=MUTED, fontsize=9)
     panel.set_ylabel("macro-F1", color=MUTED, fontsize=9)
-    return _svg(figure, "cost")
+    return svg_of(figure, "cost")

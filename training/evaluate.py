@@ -74,7 +74,7 @@ class Groups:
 def evaluate(rows: pd.DataFrame, recipe: Recipe, groups: Groups, work: Path, folder: Path, log: Log) -> None:
     """Write `CARD.md`, `card.html` and `findings.json` into `folder`."""
     started = time.monotonic()
-    parts = [_kept(rows, recipe, groups.count, group, work, log) for group in range(groups.first)]
+    parts = [kept_labels(rows, recipe, groups.count, group, work, log) for group in range(groups.first)]
     labels, costs = pd.concat(parts, ignore_index=True), parts[0].attrs
     log("decisions, baselines to compare with, card")
     said = said_of_left_out(labels)
@@ -105,6 +105,8 @@ def _notes(groups: Groups, labels: pd.DataFrame) -> tuple[str, ...]:
         "Prompts written for training are in every build. Some were composed after earlier cards had shown which kinds"
         " of prompts are missed: kinds, not their texts, but figures on those kinds flatter.",
         "The transformer was run in bfloat16; parity of its int8 graph is a test.",
+        "What these labels amount to, verdicts on accounts and campaigns, is in `training/card/accounts.md`, printed by"
+        " `python -m tests.benchmarks.accounts --data DIR --out training/card`.",
         f"Stray labels set right by readers: {MINILM} has macro-F1 {_quality(labels, f'{CURVE}{SHARES[-1]}'):.3f} with"
         f" them and {_quality(labels, AS_SOURCED):.3f} with the labels of the sources.",
     )
@@ -143,9 +145,9 @@ def torch_threads() -> int:
 # ---------------------------------------------------------------------------------------------
 
 
-def _kept(rows: pd.DataFrame, recipe: Recipe, groups: int, group: int, work: Path, log: Log) -> pd.DataFrame:
+def kept_labels(rows: pd.DataFrame, recipe: Recipe, groups: int, group: int, work: Path, log: Log) -> pd.DataFrame:
     """The labels of a group, from the work folder if they are there."""
-    path = work / f"left-out-{_inputs(rows, recipe)}-{group}-of-{groups}.parquet"
+    path = work / f"left-out-{inputs_digest(rows, recipe)}-{group}-of-{groups}.parquet"
     if not path.is_file():
         log(f"group {group + 1} of {groups}")
         work.mkdir(parents=True, exist_ok=True)
@@ -155,7 +157,7 @@ def _kept(rows: pd.DataFrame, recipe: Recipe, groups: int, group: int, work: Pat
     return pd.read_parquet(path)
 
 
-def _inputs(rows: pd.DataFrame, recipe: Recipe) -> str:
+def inputs_digest(rows: pd.DataFrame, recipe: Recipe) -> str:
     """Names what a group is built from, but for the code: after a change of that, empty the work folder."""
     columns = sorted(set(rows.columns) - {"whole"})
     digests = pd.util.hash_pandas_object(rows[columns].astype(str), index=False).to_numpy().tobytes()
