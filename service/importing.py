@@ -101,9 +101,7 @@ def _table(path: Path, schema: pa.Schema) -> pa.Table:
     try:
         return pq.read_table(path, columns=schema.names).cast(schema).combine_chunks()
     except (OSError, ValueError, pa.ArrowException) as error:
-        raise InputError(
-            f"{path}: is not a table of a labelled run ({type(error).__name__}); label again."
-        ) from error
+        raise InputError(f"{path}: is not a table of a labelled run ({type(error).__name__}); label again.") from error
 
 
 def _baselines(path: Path, document: Mapping[str, Any]) -> Baselines:

@@ -38,13 +38,17 @@ def render(view: ReportView) -> str:
     plotly = _text_of("plotly", "package_data/plotly.min.js").replace("</script", "<\\/script")
     script = _text_of("service", "templates/report.js")
     sources = {name: _text_of("service", f"templates/{name}.html.j2") for name in ("report", "macros")}
-    return make_environment(DictLoader(sources)).get_template("report").render(
-        view=view,
-        css=Markup(_text_of("service", "templates/report.css")),
-        plotly=Markup(plotly),
-        script=Markup(script),
-        script_sources=f"{_source(plotly)} {_source(script)}",
-        figures=Markup(script_json(view.figures)),
+    return (
+        make_environment(DictLoader(sources))
+        .get_template("report")
+        .render(
+            view=view,
+            css=Markup(_text_of("service", "templates/report.css")),
+            plotly=Markup(plotly),
+            script=Markup(script),
+            script_sources=f"{_source(plotly)} {_source(script)}",
+            figures=Markup(script_json(view.figures)),
+        )
     )
 
 

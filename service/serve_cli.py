@@ -1,4 +1,4 @@
-"""The commands `probewatch serve`, `import`, `store` and `keys`: the service, its tables, who may use it. Used by `cli`."""
+"""The commands `probewatch serve`, `import`, `store` and `keys`: what runs it, fills it, and who may. Used by `cli`."""
 
 from __future__ import annotations
 

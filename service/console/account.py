@@ -79,7 +79,7 @@ class Seen:
 
 
 @router.get("/account")
-def show_account(request: Request, id: str = "") -> Response:  # noqa: A002
+def show_account(request: Request, id: str = "") -> Response:
     """Everything that is known of an account."""
     return account_page(request, id, 200, None)
 
@@ -112,7 +112,7 @@ def account_page(request: Request, account_id: str, status: int, problem: str | 
 
 
 @router.get("/account/sheet")
-def show_sheet(request: Request, id: str = "") -> Response:  # noqa: A002
+def show_sheet(request: Request, id: str = "") -> Response:
     """The evidence on a page to print, for the customer or the lawyer."""
     service, standing = service_of(request), standing_of(request)
     seen, pipeline = look(service, standing, id), service.scorer.pipeline
@@ -244,4 +244,3 @@ def _curve(path: EvidencePath, threshold: float) -> dict[str, Any]:
     pairs = zip(path.us, path.log10_e, strict=True)
     points = " ".join(f"{round(100 * (us - begin) / length, 2)},{height(value)}" for us, value in pairs)
     return {"points": points, "threshold": height(threshold)}
-

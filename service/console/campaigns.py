@@ -26,7 +26,7 @@ def show_campaigns(request: Request) -> Response:
 
 
 @router.get("/campaign")
-def show_campaign(request: Request, id: str = "") -> Response:  # noqa: A002
+def show_campaign(request: Request, id: str = "") -> Response:
     """A campaign."""
     service, standing = service_of(request), standing_of(request)
     campaign = standing.campaign(id)

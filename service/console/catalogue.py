@@ -29,12 +29,17 @@ def show_templates(request: Request) -> Response:
 
     def order(row: tuple[FamilyFacts, object]) -> tuple[int, int, str]:
         sums = used.get(row[0].family)
-        return (_TIERS.get(row[0].tier, 9) if row[0].tier else 9, -(sums.n_accounts if sums is not None else 0), row[0].family)
+        return (
+            _TIERS.get(row[0].tier, 9) if row[0].tier else 9,
+            -(sums.n_accounts if sums is not None else 0),
+            row[0].family,
+        )
 
     return page(
         request,
         "templates",
-        rows=sorted(rows, key=order),
+        extraction=[row for row in sorted(rows, key=order) if row[0].tier != Tier.BENIGN],
+        benign=[row for row in sorted(rows, key=order) if row[0].tier == Tier.BENIGN],
         bundle_id=service.scorer.pipeline.bundle_id,
         catalogue_id=service.scorer.pipeline.catalogue_id,
         catalogue=service.settings.catalogue,

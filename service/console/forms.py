@@ -21,7 +21,7 @@ from service.http.problems import Problem
 from service.http.sessions import cookie_in
 
 VISIT = "probewatch_visit"
-TOKEN = "token"  # noqa: S105 (the name of a field)
+TOKEN = "token"
 _MOST_FIELDS = 50
 _OWN = ("same-origin", "none")
 
@@ -31,7 +31,9 @@ async def read_form(request: Request) -> Mapping[str, str]:
     settings = service_of(request).settings
     body = await read_body(request, settings.most_body_bytes, settings.request_seconds)
     try:
-        fields = dict(parse_qsl(body.decode(), keep_blank_values=True, strict_parsing=True, max_num_fields=_MOST_FIELDS))
+        fields = dict(
+            parse_qsl(body.decode(), keep_blank_values=True, strict_parsing=True, max_num_fields=_MOST_FIELDS)
+        )
     except ValueError:
         raise Problem(400, "bad-form", "The form cannot be read: load the page anew and send it again.") from None
     expected = token_of(visit_of(request))

@@ -1,4 +1,4 @@
-"""Addresses within the console. Ids of accounts are of any characters, so they stand in the query, never in the path."""
+"""Addresses within the console. Ids of accounts hold any characters, so they stand in the query, not the path."""
 
 from __future__ import annotations
 

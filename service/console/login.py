@@ -21,7 +21,7 @@ SCORERS_ONLY = "This key is for sending traffic. The console takes a key of an a
 
 
 @router.get("/login")
-def show_login(request: Request, next: str = "/") -> Response:  # noqa: A002
+def show_login(request: Request, next: str = "/") -> Response:
     """Ask for a key; without any in use there is nothing to ask."""
     if service_of(request).gate.is_open:
         return RedirectResponse("/", 303)

@@ -72,7 +72,9 @@ def _totals(snapshot: Snapshot, n_campaigns: int) -> Totals:
 
 def _share_summary(snapshot: Snapshot) -> str:
     """The plot of the share in a sentence."""
-    n, matched = (sum(values) for values in ([sum(d.counts) for d in snapshot.days], [d.n_matched for d in snapshot.days]))
+    n, matched = (
+        sum(values) for values in ([sum(d.counts) for d in snapshot.days], [d.n_matched for d in snapshot.days])
+    )
     if n == 0:
         return "Nothing was sent yet."
     return f"{matched:,} of {n:,} prompts ({percent(matched / n)}) match a known extraction template."

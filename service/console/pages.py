@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Coroutine
 from functools import lru_cache
 from http import HTTPStatus
@@ -10,7 +11,7 @@ from typing import Any
 from fastapi import Request
 from fastapi.routing import APIRoute
 from jinja2 import ChoiceLoader, DictLoader, Environment, PackageLoader
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from starlette.responses import HTMLResponse, Response
 
 from service.console.assets import asset_path, text_of
@@ -32,25 +33,37 @@ POLICY = "; ".join(
 """No script but the two files of this console; inline styles, since plotly sets them."""
 
 
+_POWER = re.compile(r"10\^(-?(?:[0-9.]+[0-9]|∞))")
+
+
 @lru_cache
 def environment() -> Environment:
     """The templates of the console, and the macros that it shares with the report."""
     macros = DictLoader({"macros": text_of("service", "templates/macros.html.j2")})
     made = make_environment(ChoiceLoader([PackageLoader("service.console"), macros]))
     made.globals |= {"link_to": link_to, "asset": asset_path}
-    made.filters |= {"thousands": "{:,}".format, "span": span, "at": moment_of}
+    made.filters |= {"thousands": "{:,}".format, "span": span, "at": moment_of, "powers": powers}
     return made
+
+
+def powers(text: str) -> Markup:
+    """A sentence, escaped, in which `10^3.2` is set as a power."""
+    return Markup(_POWER.sub(r"10<sup>\1</sup>", str(escape(text))))
 
 
 def page(request: Request, name: str, *, status: int = 200, figures: object = None, **view: Any) -> Response:
     """A page from the template `name`. `figures`: what its plots show, by name."""
     visit = visit_of(request)
-    html = environment().get_template(f"{name}.html.j2").render(
-        **view,
-        here=request.url.path,
-        who=getattr(request.state, "caller", None),
-        token=token_of(visit),
-        figures=Markup(script_json(figures)) if figures else None,  # noqa: S704 (script_json escapes)
+    html = (
+        environment()
+        .get_template(f"{name}.html.j2")
+        .render(
+            **view,
+            here=request.url.path,
+            who=getattr(request.state, "caller", None),
+            token=token_of(visit),
+            figures=Markup(script_json(figures)) if figures else None,
+        )
     )
     response = HTMLResponse(html, status, {"content-security-policy": POLICY})
     give_visit(request, response, visit)

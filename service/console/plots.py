@@ -36,7 +36,9 @@ def without(days: Sequence[DaySums], flagged: Sequence[DaySums]) -> list[DaySums
     nothing = DaySums(0, (0,) * len(TARGETS), 0)
     pairs = ((one, theirs.get(one.day, nothing)) for one in days)
     return [
-        DaySums(one.day, tuple(a - b for a, b in zip(one.counts, own.counts, strict=True)), one.n_matched - own.n_matched)
+        DaySums(
+            one.day, tuple(a - b for a, b in zip(one.counts, own.counts, strict=True)), one.n_matched - own.n_matched
+        )
         for one, own in pairs
     ]
 
@@ -66,7 +68,7 @@ def path_figure(path: EvidencePath, log10_threshold: float) -> dict[str, Any]:
     """Evidence of an account over time, of each target and in all, against the threshold."""
     times = [moment_of(us).isoformat() for us in path.us]
     traces = [
-        _line(TARGET_TITLES[target], times, [row[c] for row in path.log10_targets], f"--{target}", "dot", 1.5)
+        _line(TARGET_TITLES[target], times, [row[c] for row in path.log10_targets], f"--{target}", "solid", 1.5)
         for c, target in enumerate(TARGETS)
     ]
     layout = {"xaxis": {"type": "date"}, "yaxis": EVIDENCE_AXIS, **threshold_line(log10_threshold)}
@@ -81,7 +83,10 @@ def growth_figure(uses: Sequence[MemberUse]) -> dict[str, Any]:
     times = [moment_of(us).isoformat() for us in sorted(first.values())]
     line = _line("accounts that had begun", times, list(range(1, len(times) + 1)), "--flag", "solid", 3)
     axis = {"title": {"text": "accounts"}, "rangemode": "tozero"}
-    return {"data": [line | {"line": line["line"] | {"shape": "hv"}}], "layout": {"xaxis": {"type": "date"}, "yaxis": axis}}
+    return {
+        "data": [line | {"line": line["line"] | {"shape": "hv"}}],
+        "layout": {"xaxis": {"type": "date"}, "yaxis": axis},
+    }
 
 
 def network_figure(uses: Sequence[MemberUse], targets: Mapping[str, str | None]) -> dict[str, Any]:
@@ -106,7 +111,14 @@ def network_figure(uses: Sequence[MemberUse], targets: Mapping[str, str | None])
             edges | {"line": {"color": "--line", "width": 1}},
             _nodes("accounts", outer, "--muted", "circle", 9, {name: f"{sums[name]:,} prompts" for name in drawn}),
             *(
-                _nodes(TARGET_TITLES.get(name, name), {f: inner[f] for f in families if _target(targets, f) == name}, f"--{name}", "square", 15, {})
+                _nodes(
+                    TARGET_TITLES.get(name, name),
+                    {f: inner[f] for f in families if _target(targets, f) == name},
+                    f"--{name}",
+                    "square",
+                    15,
+                    {},
+                )
                 for name in TARGETS
                 if any(_target(targets, f) == name for f in families)
             ),

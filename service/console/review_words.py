@@ -26,25 +26,27 @@ EFFECTS = (
     Effect(
         "confirmed",
         "Confirm",
-        "The account leaves the list of what is undecided. Its evidence and its verdict stay as they are and go on being kept up to "
-        "date.",
+        "The account leaves the list of what is undecided. Its evidence and its verdict stay as they are, and are kept "
+        "up to date.",
     ),
     Effect(
         "dismissed",
         "Dismiss",
-        "The account leaves the list of what is undecided until the day given, or for good. It is still shown under its verdict, which "
-        "only evidence changes: a dismissal is an opinion about what the evidence means.",
+        "The account leaves the list of what is undecided until the day given, or for good. It is still shown under "
+        "its verdict, which only evidence changes: a dismissal is an opinion about what the evidence means.",
     ),
     Effect(
         "watched",
         "Watch",
-        "The account is marked and stays in the list of what is undecided. A confirmation or dismissal before it holds no more.",
+        "The account is marked and stays in the list of what is undecided. A confirmation or dismissal before it holds "
+        "no more.",
     ),
     Effect(
         "exempted",
         "Exempt",
-        "Matches of the family chosen, those before and those to come up to the day given, count for nothing, and the verdict is "
-        "found anew at once. Everything else counts as before. It cannot be taken back: what was agreed stays agreed.",
+        "Matches of the family chosen, those before and those to come up to the day given, count for nothing, and the "
+        "verdict is found anew at once. Everything else counts as before. It cannot be taken back: what was agreed "
+        "stays agreed.",
         must_end=True,
     ),
 )
@@ -52,7 +54,9 @@ EFFECTS = (
 
 def verdict_sentence(account: Account) -> str:
     """The decision in words: what, on what, by how much, since when."""
-    evidence = f"evidence of 10^{exponent(account.log10_max_e)} where a flag takes 10^{exponent(account.log10_threshold)}"
+    evidence = (
+        f"evidence of 10^{exponent(account.log10_max_e)} where a flag takes 10^{exponent(account.log10_threshold)}"
+    )
     names = joined([title_of(name) for name in account.capabilities])
     basis = basis_of(account.basis) if account.basis is not None else "what it sent"
     if account.decision == Decision.FLAG:

@@ -9,8 +9,8 @@ from classifier.pipeline import Pipeline
 
 @dataclass(frozen=True)
 class FamilyFacts:
-    """A family of signatures. `tier` None: matched once, and in the index no more. `n_fixed`: hashed runs of three words that
-    are constant in it; `min_hits`: how many of them the smallest match holds."""
+    """A family of signatures. `tier` None: matched once, and in the index no more. `n_fixed`: hashed runs of three
+    words that are constant in it; `min_hits`: how many of them the smallest match holds."""
 
     family: str
     tier: str | None = None
@@ -26,7 +26,9 @@ class FamilyFacts:
 
 def families_of(pipeline: Pipeline) -> dict[str, FamilyFacts]:
     """All families, of the bundle and of the catalogue."""
-    local = {entry.signature.facts.id for entry in pipeline.catalogue.entries} if pipeline.catalogue is not None else set()
+    local = (
+        {entry.signature.facts.id for entry in pipeline.catalogue.entries} if pipeline.catalogue is not None else set()
+    )
     found: dict[str, FamilyFacts] = {}
     for one in pipeline.labeler.templates.signatures:
         facts, before = one.facts, found.get(one.facts.family)

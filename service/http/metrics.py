@@ -51,7 +51,12 @@ class Metrics:
         families = {family.name: family for family in self._of_all().collect()}
         names = ("received", "scored", "shed", "rejected", "failed")
         found = ((name, families.get(f"probewatch_events_{name}")) for name in names)
-        return {name: int(sum(one.value for one in family.samples if one.name.endswith("_total"))) if family is not None else 0 for name, family in found}
+        return {
+            name: int(sum(one.value for one in family.samples if one.name.endswith("_total")))
+            if family is not None
+            else 0
+            for name, family in found
+        }
 
     def _of_all(self) -> CollectorRegistry:
         """What all processes of the service counted."""

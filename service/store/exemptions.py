@@ -16,7 +16,8 @@ from service.store.schema import exemptions
 from service.store.statements import lookup, upsert, write_many
 
 _KNOWN = (
-    "SELECT e.account_no, e.family, e.until FROM {keys} JOIN exemptions e ON e.account_no = CAST(k.value ->> 0 AS BIGINT)"
+    "SELECT e.account_no, e.family, e.until FROM {keys} "
+    "JOIN exemptions e ON e.account_no = CAST(k.value ->> 0 AS BIGINT)"
 )
 _EXCUSE = text(
     "UPDATE units SET y = 0, y_public = 0 WHERE account_no = :no AND family = :family AND us < :until "

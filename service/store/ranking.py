@@ -55,9 +55,7 @@ class Ranked:
     following: Place | None
 
 
-def read_ranked(
-    connection: Connection, asked: Listing, thresholds: Thresholds, after: Place | None, n: int
-) -> Ranked:
+def read_ranked(connection: Connection, asked: Listing, thresholds: Thresholds, after: Place | None, n: int) -> Ranked:
     """At most n accounts, those after a place."""
     found: list[tuple[Place, Known]] = []
     for pair in _walk(connection, asked, thresholds, after, n + 1):

@@ -21,7 +21,8 @@ PARTS = 16
 
 COUNTS = (*(f"n_{name}" for name in TARGETS), "n_matched")
 _UPSERTS = tuple(
-    (upsert(table, {name: f"{table.name}.{name} + excluded.{name}" for name in COUNTS})) for table in (traffic, day_totals)
+    (upsert(table, {name: f"{table.name}.{name} + excluded.{name}" for name in COUNTS}))
+    for table in (traffic, day_totals)
 )
 
 
