@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import re
+import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from html import unescape
 from pathlib import Path
@@ -22,10 +25,11 @@ from service.console.evidence_path import evidence_path
 from service.console.links import within
 from service.console.review_words import EFFECTS
 from service.http.security import FORMS, PAGES
+from service.score import score
 from service.store.codec import unit_table
-from service.store.keys import Role, add_key, read_keys, revoke_key
+from service.store.keys import Role, add_key, revoke_key
 from service.store.reading import read_account, read_units
-from tests.console_store import POPULATION, imported, sample_run, send, token_in
+from tests.console_store import POPULATION, SAMPLE, imported, sample_run, send, token_in
 from tests.serving import Running, running
 
 FLAGGED, FAMILY = "acct_0032", "pw_review_bug"
@@ -34,14 +38,26 @@ LATER = (datetime.now(UTC) + timedelta(days=30)).date().isoformat()
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return sample_run(tmp_path_factory.mktemp("console") / "run")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store that holds the sample."""
+    folder = tmp_path_factory.mktemp("console")
+    imported(sample_run(folder / "run"), f"sqlite:///{folder / 'store.db'}")
+    return folder / "store.db"
 
 
-@pytest.fixture
-def demo(run: Path, tmp_path: Path) -> Iterator[Running]:
-    """A console without keys over the sample."""
-    with running(imported(run, f"sqlite:///{tmp_path / 'store.db'}"), population=POPULATION) as server:
+@pytest.fixture(scope="module")
+def demo(filled: Path) -> Iterator[Running]:
+    """A console without keys over the sample, in which nothing is written."""
+    with running(f"sqlite:///{filled}", population=POPULATION) as server:
+        server.publish()
+        yield server
+
+
+@pytest.fixture(scope="module")
+def mine(filled: Path) -> Iterator[Running]:
+    """The same for tests that write, each of an account of its own."""
+    store = shutil.copy(filled, filled.with_name("mine.db"))
+    with running(f"sqlite:///{store}", population=2 * POPULATION) as server:
         server.publish()
         yield server
 
@@ -57,23 +73,28 @@ class Locked:
 
     def __init__(self, server: Running) -> None:
         self.server = server
-        with server.service.store.writing() as connection:
-            self.keys = {role: add_key(connection, role, f"the {role}", None, "test") for role in Role}
-        server.service.gate.refresh()
+        self.keys = {role: self.new_key(role) for role in Role}
+
+    def new_key(self, role: Role) -> str:
+        with self.server.service.store.writing() as connection:
+            key = add_key(connection, role, f"the {role}", None, "test")
+        self.server.service.gate.refresh()
+        return key
 
     def browser(self) -> httpx.Client:
         return httpx.Client(base_url=self.server.client.base_url, timeout=60)
 
-    def logged_in(self, role: Role) -> httpx.Client:
-        client = self.browser()
-        answer = send(client, "/login", "/login", key=self.keys[role], next="/accounts")
-        assert (answer.status_code, answer.headers["location"]) == (303, "/accounts")
-        return client
+    @contextmanager
+    def logged_in(self, key: str) -> Iterator[httpx.Client]:
+        with self.browser() as client:
+            answer = send(client, "/login", "/login", key=key, next="/accounts")
+            assert (answer.status_code, answer.headers["location"]) == (303, "/accounts")
+            yield client
 
 
-@pytest.fixture
-def locked(tmp_path: Path) -> Iterator[Locked]:
-    with running(f"sqlite:///{tmp_path / 'store.db'}") as server:
+@pytest.fixture(scope="module")
+def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Locked]:
+    with running(f"sqlite:///{tmp_path_factory.mktemp('locked') / 'store.db'}") as server:
         yield Locked(server)
 
 
@@ -110,7 +131,7 @@ def test_a_browser_is_led_to_the_login_and_back(locked: Locked) -> None:
         page = client.get(answer.headers["location"]).text
         assert 'name="next" value="/accounts?decision=flag"' in page
     for role in (Role.ANALYST, Role.ADMIN):
-        with locked.logged_in(role) as client:
+        with locked.logged_in(locked.keys[role]) as client:
             assert [client.get(path).status_code for path in ("/", "/accounts", "/try")] == [200, 200, 200]
 
 
@@ -142,29 +163,27 @@ def test_the_cookie_is_for_this_site_and_no_script(locked: Locked) -> None:
 
 
 def test_a_session_ends_with_its_key_and_with_logging_out(locked: Locked) -> None:
-    with locked.logged_in(Role.ANALYST) as client, locked.logged_in(Role.ADMIN) as other:
+    key = locked.new_key(Role.ANALYST)
+    with locked.logged_in(key) as client, locked.logged_in(key) as other:
         assert send(client, "/try", "/logout").headers["location"] == "/login"
-        assert client.get("/").status_code == 303
-        store = locked.server.service.store
-        with store.writing() as connection:
-            (admin,) = (key for key in read_keys(connection) if key.role is Role.ADMIN)
-            revoke_key(connection, admin.key_id, "test")
+        assert (client.get("/").status_code, other.get("/").status_code) == (303, 200)
+        with locked.server.service.store.writing() as connection:
+            revoke_key(connection, key.split("_")[1], "test")
         locked.server.service.gate.refresh()
         assert other.get("/").status_code == 303
 
 
 def test_a_forged_or_altered_session_is_none(locked: Locked) -> None:
-    with locked.logged_in(Role.ANALYST) as client:
+    with locked.logged_in(locked.keys[Role.ANALYST]) as client:
         cookie = client.cookies["probewatch_session"]
         key_id, until, rest = cookie.split(".", 2)
         for forged in (f"{key_id}.{int(until) + 1}.{rest}", cookie[:-1] + "0" * (cookie[-1] != "0"), "a.b.c.d", "."):
-            client.cookies.set("probewatch_session", forged, domain=client.base_url.host)
             with locked.browser() as fresh:
-                assert fresh.get("/", cookies={"probewatch_session": forged}).status_code == 303
+                assert fresh.get("/", headers={"cookie": f"probewatch_session={forged}"}).status_code == 303
 
 
 def test_a_session_opens_the_console_and_not_the_api(locked: Locked) -> None:
-    with locked.logged_in(Role.ADMIN) as client:
+    with locked.logged_in(locked.keys[Role.ADMIN]) as client:
         assert client.get("/v1/accounts").status_code == 401
         assert client.post("/v1/reload").status_code == 401
 
@@ -178,8 +197,8 @@ def test_a_login_leads_nowhere_else(target: str) -> None:
 # --- forms ------------------------------------------------------------------------------------------------------------
 
 
-def test_a_form_of_another_site_does_nothing(demo: Running) -> None:
-    client = demo.client
+def test_a_form_of_another_site_does_nothing(mine: Running) -> None:
+    client = mine.client
     fields = {"id": FLAGGED, "state": "dismissed", "reason": "x", "token": token_in(client.get("/try").text)}
     elsewhere = {"sec-fetch-site": "cross-site"}
     assert client.post("/account/review", data=fields, headers=elsewhere).status_code == 403
@@ -189,7 +208,7 @@ def test_a_form_of_another_site_does_nothing(demo: Running) -> None:
     with httpx.Client(base_url=client.base_url) as no_cookie:
         assert no_cookie.post("/account/review", data=fields).status_code == 403
     assert client.post("/account/review", json=fields).status_code == 415
-    assert story(demo, FLAGGED)["reviews"] == []
+    assert story(mine, FLAGGED)["reviews"] == []
 
 
 def test_every_form_has_a_token(demo: Running) -> None:
@@ -302,8 +321,7 @@ def test_the_list_is_ranked_and_filters_agree_with_the_api(demo: Running, monkey
     everyone = listed(demo)
     assert sorted(everyone) == sorted(row["account_id"] for row in rows) and PAGE == 50
     by_id = {row["account_id"]: row for row in rows}
-    strength = [(order[by_id[one]["decision"]], -by_id[one]["log10_max_e"]) for one in everyone]
-    assert strength == pytest.approx([(order[row["decision"]], -row["log10_max_e"]) for row in want])
+    assert [by_id[one]["log10_max_e"] for one in everyone] == [row["log10_max_e"] for row in want]
     for decision in Decision:
         assert set(listed(demo, decision=decision)) == {r["account_id"] for r in rows if r["decision"] == decision}
     campaign = by_id[FLAGGED]["campaign_id"]
@@ -321,18 +339,18 @@ def test_the_list_is_ranked_and_filters_agree_with_the_api(demo: Running, monkey
     assert listed(demo, decision="flag", capability="coding", search="0032") == [FLAGGED]
 
 
-def test_csv_has_every_account_and_no_formula(demo: Running) -> None:
+def test_csv_has_every_account_and_no_formula(mine: Running) -> None:
     names = ["=1+1", "+1", "-1", "@x", "\t=1", 'a,"b"\r\nc']
     for name in names:
-        assert demo.score(account_id=name, prompt="Hello there.").status_code == 200
-    rows = list(csv.DictReader(io.StringIO(demo.client.get("/accounts.csv").text, newline="")))
-    assert len(rows) == 47 + len(names)
+        assert mine.score(account_id=name, prompt="Hello there.").status_code == 200
+    rows = list(csv.DictReader(io.StringIO(mine.client.get("/accounts.csv").text, newline="")))
     ids = [row["account_id"] for row in rows]
     assert [one for one in ids if one.startswith(("=", "+", "-", "@", "\t", "\r"))] == []
     assert {"'=1+1", "'-1", 'a,"b"\r\nc'} <= set(ids)
     flagged = next(row for row in rows if row["account_id"] == FLAGGED)
-    assert flagged["decision"] == "flag" and float(flagged["log10_max_e"]) == story(demo, FLAGGED)["log10_max_e"]
-    assert len(demo.client.get("/accounts.csv?decision=flag").text.splitlines()) == 13
+    assert flagged["decision"] == "flag" and float(flagged["log10_max_e"]) == story(mine, FLAGGED)["log10_max_e"]
+    flags = list(csv.DictReader(io.StringIO(mine.client.get("/accounts.csv?decision=flag").text)))
+    assert len(rows) >= 47 + len(names) and {row["decision"] for row in flags} == {"flag"}
 
 
 # --- an account -------------------------------------------------------------------------------------------------------
@@ -381,7 +399,7 @@ def test_an_account_without_evidence_has_a_page(empty: Running) -> None:
 # --- what each review does --------------------------------------------------------------------------------------------
 
 
-def review(server: Running, state: str, account: str = FLAGGED, **fields: str) -> httpx.Response:
+def review(server: Running, state: str, account: str, **fields: str) -> httpx.Response:
     given = {"id": account, "state": state, "reason": "ticket 4711", "until": "", "family": FAMILY} | fields
     return send(server.client, f"/account?id={account}", "/account/review", **given)
 
@@ -390,53 +408,64 @@ def undecided(server: Running) -> set[str]:
     return set(listed(server, decision="flag", undecided=1))
 
 
-def test_every_review_on_the_page_is_tested_here(demo: Running) -> None:
+def test_every_review_on_the_page_is_tested_here(mine: Running) -> None:
     assert [one.state for one in EFFECTS] == ["confirmed", "dismissed", "watched", "exempted"]
-    said = words(demo.client.get(f"/account?id={FLAGGED}").text)
+    said = words(mine.client.get(f"/account?id={FLAGGED}").text)
     assert all(one.does in said for one in EFFECTS)
 
 
-@pytest.mark.parametrize("state", ["confirmed", "dismissed"])
-def test_confirmed_and_dismissed_leave_the_undecided_and_the_verdict(demo: Running, state: str) -> None:
-    before = story(demo, FLAGGED)
-    assert FLAGGED in undecided(demo)
-    assert review(demo, state).headers["location"] == f"/account?id={FLAGGED}#reviews"
-    after = story(demo, FLAGGED)
-    assert FLAGGED not in undecided(demo) and FLAGGED in listed(demo, decision="flag")
+@pytest.mark.parametrize(("state", "account"), [("confirmed", "acct_0030"), ("dismissed", "acct_0044")])
+def test_confirmed_and_dismissed_leave_the_undecided_and_the_verdict(mine: Running, state: str, account: str) -> None:
+    before = story(mine, account)
+    assert account in undecided(mine)
+    assert review(mine, state, account).headers["location"] == f"/account?id={account}#reviews"
+    after = story(mine, account)
+    assert account not in undecided(mine) and account in listed(mine, decision="flag")
     assert after["review_state"] == state and after["reviews"][0]["author"] == "loopback"
-    assert {name: after[name] for name in before if name not in ("review_state", "reviews")} == {
-        name: value for name, value in before.items() if name not in ("review_state", "reviews")
+    changed = {name for name, value in after.items() if before[name] != value}
+    assert changed == {"review_state", "reviews"}
+
+
+def test_a_dismissal_ends_on_its_day(mine: Running) -> None:
+    account = "acct_0024"
+    review(mine, "dismissed", account, until=LATER)
+    assert account not in undecided(mine)
+    with mine.service.store.writing() as connection:
+        connection.execute(text("UPDATE reviews SET until = 1 WHERE until IS NOT NULL"))
+    assert account in undecided(mine)
+    assert "ended" in words(mine.client.get(f"/account?id={account}").text)
+
+
+def test_watched_stays_undecided_and_supersedes(mine: Running) -> None:
+    account = "acct_0003"
+    review(mine, "confirmed", account)
+    review(mine, "watched", account)
+    assert account in undecided(mine) and story(mine, account)["review_state"] == "watched"
+    assert [one["state"] for one in story(mine, account)["reviews"]] == ["watched", "confirmed"]
+
+
+def test_exempted_matches_count_for_nothing_then_and_later(mine: Running) -> None:
+    account = "acct_0040"
+    before, (family, *others) = story(mine, account), _families(mine, account)
+    assert review(mine, "exempted", account, until=LATER, family=family).status_code == 303
+    after = story(mine, account)
+    assert after["log10_max_e"] < before["log10_max_e"] - 3 and after["n_units"] == before["n_units"]
+    assert after["reviews"][0]["reason"] == f"{family}: ticket 4711"
+    page = words(mine.client.get(f"/account?id={account}").text)
+    assert "count for nothing" in page and account not in undecided(mine)
+    for other in others:
+        assert review(mine, "exempted", account, until=LATER, family=other).status_code == 303
+    gone = story(mine, account)
+    assert gone["decision"] == "clear" and gone["log10_max_e"] < 1 and gone["basis"] is None
+    pipeline = mine.service.scorer.pipeline
+    told = [
+        prompt for prompt in _telling_prompts(mine) if score(prompt, pipeline)["template"]["family"] != "pw_pair_grader"
+    ]
+    assert {mine.score(account_id=account, prompt=one).json()["prompt"]["template"]["family"] for one in told} == {
+        *(family, *others)
     }
-
-
-def test_a_dismissal_ends_on_its_day(demo: Running) -> None:
-    review(demo, "dismissed", until=LATER)
-    assert FLAGGED not in undecided(demo)
-    with demo.service.store.writing() as connection:
-        connection.execute(text("UPDATE reviews SET until = 1"))
-    assert FLAGGED in undecided(demo)
-    assert "ended" in words(demo.client.get(f"/account?id={FLAGGED}").text)
-
-
-def test_watched_stays_undecided_and_supersedes(demo: Running) -> None:
-    review(demo, "confirmed")
-    review(demo, "watched")
-    assert FLAGGED in undecided(demo) and story(demo, FLAGGED)["review_state"] == "watched"
-    assert [one["state"] for one in story(demo, FLAGGED)["reviews"]] == ["watched", "confirmed"]
-
-
-def test_exempted_matches_count_for_nothing_then_and_later(demo: Running, run: Path) -> None:
-    before = story(demo, FLAGGED)
-    assert review(demo, "exempted", until=LATER).status_code == 303
-    after = story(demo, FLAGGED)
-    assert after["log10_max_e"] < before["log10_max_e"] - 5 and after["n_units"] == before["n_units"]
-    assert after["reviews"][0]["reason"] == f"{FAMILY}: ticket 4711"
-    page = words(demo.client.get(f"/account?id={FLAGGED}").text)
-    assert "count for nothing" in page and FLAGGED not in undecided(demo)
-    for family in [one.split()[0] for one in _families(demo, FLAGGED) if one != FAMILY]:
-        assert review(demo, "exempted", until=LATER, family=family).status_code == 303
-    gone = story(demo, FLAGGED)
-    assert gone["decision"] != "flag" and gone["log10_max_e"] < 1
+    assert story(mine, account)["log10_max_e"] == gone["log10_max_e"]
+    assert story(mine, account)["n_units"] > gone["n_units"]
 
 
 def _families(server: Running, account: str) -> list[str]:
@@ -457,10 +486,10 @@ def _families(server: Running, account: str) -> list[str]:
         ({"state": "exempted", "until": LATER, "family": "unseen"}, "Choose the family"),
     ],
 )
-def test_a_review_that_lacks_something_is_refused(demo: Running, fields: dict[str, str], said: str) -> None:
-    answer = review(demo, **fields)
+def test_a_review_that_lacks_something_is_refused(mine: Running, fields: dict[str, str], said: str) -> None:
+    answer = review(mine, **{"account": FLAGGED, **fields})
     assert answer.status_code == 422 and said in words(answer.text)
-    assert story(demo, FLAGGED)["reviews"] == []
+    assert story(mine, FLAGGED)["reviews"] == []
 
 
 def test_no_route_changes_or_deletes_a_review() -> None:
@@ -470,55 +499,53 @@ def test_no_route_changes_or_deletes_a_review() -> None:
 # --- try it, and what is hostile --------------------------------------------------------------------------------------
 
 
-def test_a_prompt_is_tried_and_nothing_is_kept(demo: Running) -> None:
+def test_a_prompt_is_tried_and_nothing_is_kept(mine: Running) -> None:
     tables = ("accounts", "units", "events", "traffic", "audit")
-    with demo.service.store.reading() as connection:
+    with mine.service.store.reading() as connection:
         before = [connection.execute(text(f"SELECT count(*) FROM {name}")).scalar() for name in tables]
-    prompt = next(
-        event["prompt"]
-        for event in _sample_events()
-        if event["account_id"] == FLAGGED and "bug" in str(event.get("prompt", ""))
-    )
-    page = send(demo.client, "/try", "/try", prompt=prompt).text
+    prompt = _telling_prompts(mine)[0]
+    page = send(mine.client, "/try", "/try", prompt=prompt).text
     (marked,) = re.findall(r"(?s)<mark>(.+?)</mark>", page)
     assert unescape(marked) in prompt and "It matches pw_" in words(page)
     assert len(re.findall(r"<li><span class=\"id\">", page)) == 5
-    with demo.service.store.reading() as connection:
+    with mine.service.store.reading() as connection:
         assert [connection.execute(text(f"SELECT count(*) FROM {name}")).scalar() for name in tables] == before
 
 
+def _telling_prompts(server: Running) -> list[str]:
+    """What the strongest events of FLAGGED said."""
+    told = set(story(server, FLAGGED)["evidence_event_ids"])
+    return [event["prompt"] for event in _sample_events() if event["event_id"] in told]
+
+
 def _sample_events() -> list[dict[str, Any]]:
-    import json
-
-    from tests.console_store import SAMPLE
-
     return [json.loads(line) for line in SAMPLE.read_text(encoding="utf-8").splitlines()]
 
 
-@pytest.mark.parametrize("prompt", ["", " \n", "\x00"])
+@pytest.mark.parametrize("prompt", ["", " \n"])
 def test_an_empty_prompt_is_refused(empty: Running, prompt: str) -> None:
     answer = send(empty.client, "/try", "/try", prompt=prompt)
     assert answer.status_code == 422 and 'role="alert"' in answer.text
 
 
-def test_nothing_hostile_gets_out(demo: Running) -> None:
+def test_nothing_hostile_gets_out(mine: Running) -> None:
     name = f"acct{XSS}"
-    for prompt in (XSS, *(e["prompt"] for e in _sample_events() if e["account_id"] == FLAGGED and "prompt" in e)):
-        assert demo.score(account_id=name, prompt=prompt, event_id=f"{XSS}{len(prompt)}").status_code == 200
-    demo.publish()
-    review(demo, "watched", account=name, reason=XSS)
-    pages = [demo.client.get(path).text for path in addresses(demo, name)]
-    pages += [demo.client.get("/accounts", params={key: XSS}).text for key in ("search", "family", "campaign", "since")]
-    pages += [demo.client.get("/accounts", params={key: XSS}).text for key in ("decision", "capability", "after")]
-    pages += [demo.client.get(path, params={"id": XSS, "family": XSS}).text for path in ("/account", "/template")]
-    pages += [demo.client.get("/login", params={"next": XSS}, follow_redirects=True).text]
-    pages += [send(demo.client, "/try", "/try", prompt=XSS + prompt).text]
-    for page in pages:
-        if not page.startswith("account_id,"):
-            assert (
-                "<script>alert" not in page
-                and "<img" not in page
-                and "\u202e" not in page.replace(XSS[-1], "", 0)
-                or "textarea" in page
-            )
-    assert any("\\u202e" in page for page in pages)
+    for prompt in (XSS, *_telling_prompts(mine)):
+        assert mine.score(account_id=name, prompt=prompt, event_id=f"{XSS}{len(prompt)}").status_code == 200
+    mine.publish()
+    review(mine, "watched", name, reason=XSS)
+    pages = [mine.client.get(path).text for path in addresses(mine, name)]
+    pages += [mine.client.get("/accounts", params={key: XSS}).text for key in ("search", "family", "campaign", "since")]
+    pages += [mine.client.get("/accounts", params={key: XSS}).text for key in ("decision", "capability", "after")]
+    pages += [mine.client.get(path, params={"id": XSS, "family": XSS}).text for path in ("/account", "/template")]
+    pages += [mine.client.get("/login", params={"next": XSS}, follow_redirects=True).text]
+    pages += [send(mine.client, "/try", "/try", prompt=XSS + prompt).text]
+    pages = [page for page in pages if page.startswith("<!doctype")]
+    texts = [
+        re.sub(r"(?s)<textarea.*?</textarea>|value=\"[^\"]*\"|<p class=\"prompt card\".*?</p>", "", page)
+        for page in pages
+    ]
+    assert [page for page in pages if "<script>alert" in page or "<img" in page] == []
+    assert [re.findall("(?s).{90}\u202e", page) for page in texts if "\u202e" in page] == [] and any(
+        "\\u202e" in page for page in texts
+    )

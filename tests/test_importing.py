@@ -108,7 +108,7 @@ def test_a_damaged_run_is_refused(run: Path, tmp_path: Path, harm: str) -> None:
     victim.write_bytes(victim.read_bytes()[:100])
     with (
         new_store(f"sqlite:///{tmp_path / 'store.db'}") as store,
-        pytest.raises(ProbewatchError, match="label again|start over"),
+        pytest.raises(ProbewatchError, match=r"label again|start over"),
     ):
         import_run(copy, store)
 
