@@ -12,7 +12,7 @@ from classifier.evidence import Baselines
 from classifier.online import Steps, empty_states, fold
 from service.store.codec import Unit, count_units
 
-MOST_POINTS = 150
+MOST_POINTS = 120
 _PER_LOG10 = log(10)
 
 
@@ -29,12 +29,12 @@ class EvidencePath:
 def evidence_path(units: Sequence[Unit], baselines: Baselines, most: int = MOST_POINTS) -> EvidencePath:
     """The path through at most `most` points, evenly many events apart."""
     rows = sorted(units, key=lambda row: (row.us, row.event_id))
-    begun = [i for i, row in enumerate(rows) if i == 0 or rows[i - 1][3:5] != row[3:5]]
+    begun = np.array([i for i, row in enumerate(rows) if i == 0 or rows[i - 1][3:5] != row[3:5]], np.int64)
     states, path = empty_states(1), EvidencePath([], [], [])
-    for part in np.array_split(np.array(begun), min(len(begun), most)) if begun else ():
+    for part in np.array_split(begun, min(len(begun), most)) if len(begun) else ():
         first = int(part[0])
         following = int(np.searchsorted(begun, part[-1], side="right"))
-        last = begun[following] if following < len(begun) else len(rows)
+        last = int(begun[following]) if following < len(begun) else len(rows)
         own = rows[first:last]
         step = np.searchsorted(part, np.arange(first, last), side="right") - 1
         us = np.array([rows[i].us for i in part.tolist()], np.int64)

@@ -34,6 +34,8 @@ from service.store.standing import read_flag_times
 
 SHARE = 20
 """Sums over all accounts are read at most this part of the time."""
+QUICK_SECONDS = 0.1
+"""Sums that took less are read while the page waits, so that it shows what is."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ class Standing:
     def __init__(self, service: Service) -> None:
         self._service = service
         self._snapshot: Snapshot | None = None
-        self._fresh_until = 0.0
+        self._read_at = self._took = 0.0
         self._reading = threading.Lock()
 
     @property
@@ -101,20 +103,24 @@ class Standing:
         return found
 
     def snapshot(self) -> Snapshot:
-        """Sums that take a while at scale, so they are read anew only after SHARE times as long; while one page reads
-        them, the others show those before."""
-        if self._snapshot is not None and time.monotonic() < self._fresh_until:
-            return self._snapshot
-        if not self._reading.acquire(blocking=self._snapshot is None):
-            assert self._snapshot is not None
-            return self._snapshot
-        try:
+        """Sums that take a while at scale: no page but the first waits for them then, and they are read again after
+        SHARE times as long."""
+        snapshot, took = self._snapshot, self._took
+        if snapshot is not None and time.monotonic() < self._read_at + (1 + SHARE) * took:
+            return snapshot
+        if snapshot is None or took < QUICK_SECONDS:
+            return self.refresh()
+        if not self._reading.locked():
+            threading.Thread(target=self.refresh, name="console", daemon=True).start()
+        return snapshot
+
+    def refresh(self) -> Snapshot:
+        """Read the sums again, here and now."""
+        with self._reading:
             began = time.monotonic()
-            self._snapshot = self._read()
-            self._fresh_until = began + (1 + SHARE) * (time.monotonic() - began)
-            return self._snapshot
-        finally:
-            self._reading.release()
+            self._snapshot = snapshot = self._read()
+            self._read_at, self._took = began, time.monotonic() - began
+        return snapshot
 
     def accounts_of(self, known: Sequence[Known]) -> list[Account]:
         """Rows of the report, as of now."""

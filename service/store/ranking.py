@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, Connection, func, select, tuple_
+from sqlalchemy import ColumnElement, Connection, Select, func, select, tuple_
 
-from classifier.online import evidence_of, stack_states
+from classifier.online import evidence_of
 from classifier.types import Decision
 from classifier.verdicts import Thresholds, judge
 from service.store.reading import WHOLE, Known, decided, known_accounts
@@ -21,6 +21,8 @@ ORDER = (Decision.FLAG, Decision.REVIEW, Decision.CLEAR, Decision.INSUFFICIENT_E
 """Decisions, gravest first."""
 CLOSING = ("confirmed", "dismissed", "exempted")
 """Reviews that say that nothing is left to decide, as long as they last."""
+FEW = 1_000
+"""Accounts that are looked up by their numbers; where more fulfil a condition, they are met soon."""
 _CHUNK = 200
 
 
@@ -48,6 +50,14 @@ class Listing:
 
 
 @dataclass(frozen=True)
+class Hits:
+    """A condition on accounts, and the query for the numbers of those that fulfil it."""
+
+    condition: ColumnElement[bool]
+    numbers: Select[tuple[int]]
+
+
+@dataclass(frozen=True)
 class Ranked:
     """A page: accounts, and the place of the last one if more follow."""
 
@@ -58,7 +68,8 @@ class Ranked:
 def read_ranked(connection: Connection, asked: Listing, thresholds: Thresholds, after: Place | None, n: int) -> Ranked:
     """At most n accounts, those after a place."""
     found: list[tuple[Place, Known]] = []
-    for pair in _walk(connection, asked, thresholds, after, n + 1):
+    walk = _Walk(connection, asked, thresholds)
+    for pair in walk.after(after, n + 1):
         if len(found) == n:
             return Ranked([one for _, one in found], found[-1][0])
         found.append(pair)
@@ -72,66 +83,80 @@ def read_numbered(connection: Connection, numbers: Sequence[int]) -> list[Known]
     return [found[number] for number in numbers if number in found]
 
 
-def _walk(
-    connection: Connection, asked: Listing, thresholds: Thresholds, after: Place | None, n: int
-) -> Iterator[tuple[Place, Known]]:
+class _Walk:
     """Accounts in the order of the list, read as they are asked for."""
-    for section in range(after.section if after is not None else 0, len(ORDER)):
-        decision = ORDER[section]
+
+    def __init__(self, connection: Connection, asked: Listing, thresholds: Thresholds) -> None:
+        self._connection, self._asked, self._thresholds = connection, asked, thresholds
+        self._conditions = [self._narrowed(one) for one in _conditions(asked, connection.dialect.name)]
+
+    def after(self, place: Place | None, n: int) -> Iterator[tuple[Place, Known]]:
+        """Those after a place; n are read at once, unless the capability is asked, which a state alone tells."""
+        size = max(n, _CHUNK) if self._asked.capability is not None else n
+        for section in range(place.section if place is not None else 0, len(ORDER)):
+            if not self._has(ORDER[section]):
+                continue
+            at = place if place is not None and place.section == section else None
+            while chunk := self._section(section, at, size):
+                for at, known in chunk:
+                    if self._is_asked(known):
+                        yield at, known
+                if len(chunk) < size:
+                    break
+
+    def _has(self, decision: Decision) -> bool:
+        """Whether accounts of a decision can be among those asked for."""
         judged = decision in (Decision.FLAG, Decision.REVIEW)
-        if (asked.decision is not None and asked.decision is not decision) or (asked.capability and not judged):
-            continue
-        place = after if after is not None and after.section == section else None
-        size = _CHUNK if asked.capability is not None else n
-        while True:
-            chunk = _section(connection, asked, thresholds, decision, place, size)
-            for one in chunk:
-                place = Place(section, one.totals[_key(decision)], one.totals["account_no"])
-                if asked.capability is None or asked.capability in _capabilities(one, thresholds):
-                    yield place, one
-            if len(chunk) < size:
-                break
+        return self._asked.decision in (None, decision) and (judged or self._asked.capability is None)
+
+    def _is_asked(self, known: Known) -> bool:
+        if self._asked.capability is None:
+            return True
+        found = judge(evidence_of(known.state), self._thresholds).capabilities[0]
+        return self._asked.capability in found
+
+    def _section(self, section: int, after: Place | None, n: int) -> list[tuple[Place, Known]]:
+        decision, number = ORDER[section], accounts.c.account_no
+        name = "log_review" if decision is Decision.REVIEW else "log_max_e"
+        key, conditions = accounts.c[name], [decided(decision, self._thresholds), *self._conditions]
+        if after is not None:
+            conditions.append(tuple_(key, number) < tuple_(after.key, after.account_no))
+        query = WHOLE.where(*conditions).order_by(key.desc(), number.desc()).limit(n)
+        found = known_accounts(self._connection, self._connection.execute(query).all())
+        return [(Place(section, one.totals[name], one.totals["account_no"]), one) for one in found]
+
+    def _narrowed(self, hits: Hits) -> ColumnElement[bool]:
+        """The condition as a list of numbers, if few accounts fulfil it: the list is then walked by these alone."""
+        numbers = self._connection.execute(hits.numbers.limit(FEW + 1)).scalars().all()
+        return accounts.c.account_no.in_(numbers) if len(numbers) <= FEW else hits.condition
 
 
-def _section(
-    connection: Connection, asked: Listing, thresholds: Thresholds, decision: Decision, after: Place | None, n: int
-) -> list[Known]:
-    key = accounts.c[_key(decision)]
-    conditions = [decided(decision, thresholds), *_conditions(asked)]
-    if after is not None:
-        conditions.append(tuple_(key, accounts.c.account_no) < tuple_(after.key, after.account_no))
-    query = WHOLE.where(*conditions).order_by(key.desc(), accounts.c.account_no.desc()).limit(n)
-    return known_accounts(connection, connection.execute(query).all())
-
-
-def _key(decision: Decision) -> str:
-    return "log_review" if decision is Decision.REVIEW else "log_max_e"
-
-
-def _conditions(asked: Listing) -> list[ColumnElement[bool]]:
-    number = accounts.c.account_no
-    found: list[ColumnElement[bool]] = []
+def _conditions(asked: Listing, dialect: str) -> list[Hits]:
+    """What is asked, but for what decides the section."""
+    number, found = accounts.c.account_no, list[Hits]()
     if asked.family is not None:
-        found.append(number.in_(select(uses.c.account_no).where(uses.c.family == asked.family)))
+        users = select(uses.c.account_no).distinct().where(uses.c.family == asked.family)
+        found.append(Hits(number.in_(users), users))
     if asked.campaign_id is not None:
-        found.append(number.in_(select(members.c.account_no).where(members.c.campaign_id == asked.campaign_id)))
+        own = select(members.c.account_no).where(members.c.campaign_id == asked.campaign_id)
+        found.append(Hits(number.in_(own), own))
     if asked.seen_since is not None:
-        found.append(accounts.c.last_seen >= asked.seen_since)
+        found.append(_of(accounts.c.last_seen >= asked.seen_since))
     if asked.search is not None:
-        hits = select(accounts.c.account_no).where(accounts.c.account_id.icontains(asked.search, autoescape=True))
-        found.append(number.in_(hits))
+        contains = accounts.c.account_id.contains if dialect == "sqlite" else accounts.c.account_id.icontains
+        found.append(_of(contains(asked.search, autoescape=True)))  # LIKE of SQLite knows no case, and is faster
     if asked.open_at is not None:
-        found.append(number.not_in(_closed(asked.open_at)))
+        open_ = number.not_in(_closed(asked.open_at))
+        found.append(_of(open_))
     return found
 
 
-def _closed(now: int) -> ColumnElement[bool]:
+def _of(condition: ColumnElement[bool]) -> Hits:
+    return Hits(condition, select(accounts.c.account_no).where(condition))
+
+
+def _closed(now: int) -> Select[tuple[int]]:
     """Numbers of the accounts whose newest standing review leaves nothing to decide."""
     standing = select(func.max(reviews.c.review_no)).where((reviews.c.until.is_(None)) | (reviews.c.until > now))
     newest = standing.group_by(reviews.c.account_no)
-    closing = select(reviews.c.account_no).where(reviews.c.review_no.in_(newest), reviews.c.state.in_(CLOSING))
-    return closing  # type: ignore[return-value]
-
-
-def _capabilities(known: Known, thresholds: Thresholds) -> tuple[str, ...]:
-    return judge(evidence_of(stack_states([known.state])), thresholds).capabilities[0]
+    return select(reviews.c.account_no).where(reviews.c.review_no.in_(newest), reviews.c.state.in_(CLOSING))

@@ -4,7 +4,8 @@
 
 The budget is 300 ms a page. Two campaigns of 1,250 accounts each are flagged, 2,500 more are for review; every account
 was active on ten days; one has 20,000 distinct prompts. What is printed is the median and the longest of five requests
-in a row, each after the pages' shared sums had grown old, and the processor time of the median one.
+in a row, and the processor time of the median one. The sums over all accounts, which pages share, are read in the
+background; what they take is printed first. Other work on the machine shows in the times, less in the processor time.
 """
 
 from __future__ import annotations
@@ -147,8 +148,9 @@ def addresses(path: Path) -> dict[str, str]:
         "accounts, too few prompts": "/accounts?decision=insufficient_evidence",
         "accounts, of a family": "/accounts?family=family_3",
         "accounts, of a campaign": "/accounts?campaign=campaign-0",
-        "accounts, seen on the last day": "/accounts?since=2026-05-36".replace("05-36", "06-05"),
+        "accounts, seen on the last day": "/accounts?since=2026-06-05",
         "accounts, seen since a day": "/accounts?since=2026-05-30",
+        "accounts, seen since tomorrow": "/accounts?since=2036-05-30",
         "accounts, search for one": "/accounts?search=0123456",
         "accounts, search for all": "/accounts?search=account",
         "accounts, search for none": "/accounts?search=nobody",
@@ -169,7 +171,6 @@ def measure(server: Running, path: str) -> tuple[float, float, float]:
     """Median and longest time, and median processor time, of a page, ms."""
     took, used = list[float](), list[float]()
     for _ in range(ROUNDS):
-        server.standing._fresh_until = 0.0
         cpu, began = time.process_time(), time.perf_counter()
         answer = server.client.get(path)
         took.append(1e3 * (time.perf_counter() - began))
@@ -190,6 +191,10 @@ def main() -> None:
         with running(f"sqlite:///{path}", population=given.accounts) as server:
             server.publish()
             print(f"{'page':<36}{'median':>8}{'longest':>9}{'CPU':>8}   ms")
+            began, cpu = time.perf_counter(), time.process_time()
+            server.standing.refresh()
+            wall, used = 1e3 * (time.perf_counter() - began), 1e3 * (time.process_time() - cpu)
+            print(f"{'(sums over all accounts)':<36}{wall:8.0f}{wall:9.0f}{used:8.0f}")
             for name, address in addresses(path).items():
                 median, longest, cpu = measure(server, address)
                 print(f"{name:<36}{median:8.0f}{longest:9.0f}{cpu:8.0f}", flush=True)
