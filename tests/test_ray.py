@@ -65,10 +65,25 @@ def cluster() -> Iterator[Any]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
-        nodes.add_node(num_cpus=1)
+        nodes = _started(Cluster)
         yield nodes
         nodes.shutdown()
+
+
+def _started(cluster: Any) -> Any:
+    """Two nodes; Ray gives a node 30 seconds to start, which a busy machine may not make at once."""
+    for left in (2, 1, 0):
+        nodes = cluster()
+        try:
+            nodes.add_node(num_cpus=1, include_dashboard=False)
+            nodes.add_node(num_cpus=1)
+        except Exception as error:
+            nodes.shutdown()
+            if not left or "timed out" not in str(error):
+                raise
+        else:
+            return nodes
+    raise AssertionError("unreachable")
 
 
 @pytest.fixture

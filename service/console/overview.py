@@ -63,7 +63,7 @@ def _totals(snapshot: Snapshot, n_campaigns: int) -> Totals:
         prompts=n_prompts,
         decisions={str(decision): n for decision, n in snapshot.decisions.items()},
         flagged_for=dict(snapshot.flagged_for),
-        flagged_by_analyst=0,
+        linked=0,
         campaigns=n_campaigns,
         discovered=0,
         labels=n_prompts,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from classifier.types import Decision
 from service.report_types import Account
-from service.report_words import basis_of, exponent, joined, moment, span, title_of
+from service.report_words import aims_of, basis_of, exponent, moment, span
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def verdict_sentence(account: Account) -> str:
     evidence = (
         f"evidence of 10^{exponent(account.log10_max_e)} where a flag takes 10^{exponent(account.log10_threshold)}"
     )
-    names = joined([title_of(name) for name in account.capabilities])
+    names = aims_of(account.capabilities)
     basis = basis_of(account.basis) if account.basis is not None else "what it sent"
     if account.decision == Decision.FLAG:
         since = ""

@@ -75,7 +75,7 @@ def read_days(connection: Connection) -> list[DaySums]:
 
 def read_flagged_days(connection: Connection, thresholds: Thresholds) -> list[DaySums]:
     """Of the flagged accounts, by day."""
-    return _days(connection, _FLAGGED_DAYS, {"m": thresholds.log_threshold})
+    return _days(connection, _FLAGGED_DAYS, {"m": thresholds.log_flag})
 
 
 def read_account_days(connection: Connection, account_no: int) -> list[DaySums]:
@@ -85,15 +85,15 @@ def read_account_days(connection: Connection, account_no: int) -> list[DaySums]:
 
 def read_flagged_states(connection: Connection, thresholds: Thresholds) -> States:
     """States of the flagged accounts, in any order."""
-    found = connection.execute(_FLAGGED_STATES, {"m": thresholds.log_threshold}).scalars().all()
+    found = connection.execute(_FLAGGED_STATES, {"m": thresholds.log_flag}).scalars().all()
     return np.frombuffer(b"".join(found), STATE)
 
 
 def count_decisions(connection: Connection, thresholds: Thresholds) -> dict[Decision, int]:
     """Accounts by decision."""
     given = {
-        "m": thresholds.log_threshold,
-        "review": thresholds.log_review_threshold,
+        "m": thresholds.log_flag,
+        "review": thresholds.log_review,
         "few": thresholds.minimum_units,
     }
     row = connection.execute(_DECISIONS, given).one()
