@@ -31,12 +31,20 @@ define install
 	touch $@
 endef
 
-.PHONY: help demo test lint bench train clean data-is-named
+.PHONY: help demo console test lint bench train clean data-is-named
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s  %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s  %s\n", $$1, $$2 }' Makefile
 
 demo: $(VENV)/.base  ## install, label the sample traffic, show the accounts and write an HTML report
+	@$(RUN)/probewatch demo
+
+console: demo-run/run.json  ## the demo's accounts in the console, at http://127.0.0.1:8080
+	@$(RUN)/probewatch import demo-run --store sqlite:///demo.db
+	@echo 'open http://127.0.0.1:8080 in a browser (Ctrl-C ends it)'
+	@$(RUN)/probewatch serve --store sqlite:///demo.db --population 47
+
+demo-run/run.json: | $(VENV)/.base
 	@$(RUN)/probewatch demo
 
 test: $(TEST_SETS)  ## install what tests need and run them (REQUIRE_SERVICES=1: a skip is a failure)

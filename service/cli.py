@@ -34,7 +34,7 @@ from service.options import (
     load_pipeline,
 )
 from service.progress import show_progress
-from service.serve_cli import keys_app, serve, store_app
+from service.serve_cli import import_run, keys_app, serve, store_app
 from service.simulate_cli import simulate
 from service.template_cli import templates_app
 
@@ -69,6 +69,7 @@ app.command()(simulate)
 app.command()(calibrate)
 app.command()(export)
 app.command()(serve)
+app.command("import")(import_run)
 app.add_typer(store_app, name="store")
 app.add_typer(keys_app, name="keys")
 

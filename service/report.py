@@ -11,7 +11,7 @@ import hashlib
 from importlib.resources import files
 from pathlib import Path
 
-from jinja2 import DictLoader, Environment, StrictUndefined
+from jinja2 import BaseLoader, DictLoader, Environment, StrictUndefined
 from markupsafe import Markup
 
 from service.files import replacing
@@ -37,12 +37,25 @@ def render(view: ReportView) -> str:
     """The page. Every string of the run is escaped by the template, or by `script_json` where a script reads it."""
     plotly = _text_of("plotly", "package_data/plotly.min.js").replace("</script", "<\\/script")
     script = _text_of("service", "templates/report.js")
+    sources = {name: _text_of("service", f"templates/{name}.html.j2") for name in ("report", "macros")}
+    return (
+        make_environment(DictLoader(sources))
+        .get_template("report")
+        .render(
+            view=view,
+            css=Markup(_text_of("service", "templates/report.css")),
+            plotly=Markup(plotly),
+            script=Markup(script),
+            script_sources=f"{_source(plotly)} {_source(script)}",
+            figures=Markup(script_json(view.figures)),
+        )
+    )
+
+
+def make_environment(loader: BaseLoader) -> Environment:
+    """Templates that escape everything, and say things as the report does. The console's too."""
     environment = Environment(
-        loader=DictLoader({"report": _text_of("service", "templates/report.html.j2")}),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters |= {
         "visible": visible,
@@ -54,14 +67,7 @@ def render(view: ReportView) -> str:
         "moment": moment,
         "counted": counted,
     }
-    return environment.get_template("report").render(
-        view=view,
-        css=Markup(_text_of("service", "templates/report.css")),
-        plotly=Markup(plotly),
-        script=Markup(script),
-        script_sources=f"{_source(plotly)} {_source(script)}",
-        figures=Markup(script_json(view.figures)),
-    )
+    return environment
 
 
 def _text_of(package: str, path: str) -> str:

@@ -62,9 +62,10 @@ def activity(days: Sequence[DayCount]) -> Activity:
     return Activity(starts, step, (flagged, others))
 
 
-def activity_figure(view: Activity) -> dict[str, Any]:
+def activity_figure(
+    view: Activity, names: tuple[str, str] = ("Flagged accounts", "All other accounts")
+) -> dict[str, Any]:
     """Stacked bars of events per period and capability, one panel for each side of the flag that has events."""
-    names = ("Flagged accounts", "All other accounts")
     sides = [side for side in (0, 1) if view.totals[side] > 0]
     traces = []
     layout: dict[str, Any] = {"barmode": "stack", "xaxis": {"type": "date"}, "annotations": []}
@@ -99,6 +100,21 @@ def evidence_figure(points: Sequence[Point]) -> dict[str, Any]:
     """Each account's strongest evidence over its volume, against the threshold of the run."""
     threshold = max((p.log10_threshold for p in points), default=0.0)
     traces = [_dots([p for p in points if p.decision == d], d, threshold) for d in Decision]
+    return {
+        "data": [trace for trace in reversed(traces) if trace["x"]],
+        "layout": {
+            "xaxis": {"type": "log", "title": {"text": "prompts sent (log scale)"}, "dtick": 1},
+            "yaxis": EVIDENCE_AXIS,
+            **threshold_line(threshold),
+        },
+    }
+
+
+EVIDENCE_AXIS = {"title": {"text": "evidence, powers of ten"}, "zeroline": False}
+
+
+def threshold_line(threshold: float) -> dict[str, Any]:
+    """Of a layout: the log10 evidence that a flag takes, as a line with its label."""
     line = {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": threshold, "y1": threshold}
     label = {
         "text": f"flag at 10<sup>{threshold:.1f}</sup>",
@@ -108,13 +124,8 @@ def evidence_figure(points: Sequence[Point]) -> dict[str, Any]:
         "y": threshold,
     }
     return {
-        "data": [trace for trace in reversed(traces) if trace["x"]],
-        "layout": {
-            "xaxis": {"type": "log", "title": {"text": "prompts sent (log scale)"}, "dtick": 1},
-            "yaxis": {"title": {"text": "evidence, powers of ten"}, "zeroline": False},
-            "shapes": [line | {"line": {"color": "--flag", "width": 1.5, "dash": "dash"}}],
-            "annotations": [label | {"xanchor": "right", "yanchor": "bottom", "font": {"color": "--flag"}}],
-        },
+        "shapes": [line | {"line": {"color": "--flag", "width": 1.5, "dash": "dash"}}],
+        "annotations": [label | {"xanchor": "right", "yanchor": "bottom", "font": {"color": "--flag"}}],
     }
 
 

@@ -90,7 +90,7 @@ def build_view(run: Run) -> ReportView:
     """Everything the template needs, in the order of the page."""
     periods = activity(run.activity)
     cards = {c.campaign_id: f"campaign-{i}" for i, c in enumerate(run.campaigns, 1)}
-    flagged = _account_views(run.flagged, "flagged", cards)
+    flagged = account_views(run.flagged, "flagged", cards)
     rows = {view.account.account_id: view.anchor for view in flagged}
     return ReportView(
         finding=finding(run.totals),
@@ -100,8 +100,8 @@ def build_view(run: Run) -> ReportView:
         totals=run.totals,
         campaigns=[_campaign_view(c, cards, rows) for c in run.campaigns],
         flagged=flagged,
-        review=_account_views(run.review, "review", cards),
-        ranked=_account_views(run.ranked, "account", cards),
+        review=account_views(run.review, "review", cards),
+        ranked=account_views(run.ranked, "account", cards),
         discovered=list(run.discovered),
         activity=periods,
         activity_summary=activity_summary(periods),
@@ -231,7 +231,8 @@ def bar(account: Account, largest: float) -> Bar:
     return Bar(round(100 * inside / top, 2), round(100 * tick, 2), account.log10_max_e > top)
 
 
-def _account_views(accounts: Sequence[Account], prefix: str, cards: Mapping[str, str]) -> list[AccountView]:
+def account_views(accounts: Sequence[Account], prefix: str, cards: Mapping[str, str]) -> list[AccountView]:
+    """Rows with their bars on a common scale; `cards`: anchors of campaigns that the page tells of."""
     largest = max((a.log10_max_e for a in accounts), default=0.0)
     return [
         AccountView(

@@ -43,18 +43,25 @@ def score(prompt: str, pipeline: Pipeline) -> dict[str, Any]:
     }
 
 
-def _nearest(text: str, pipeline: Pipeline) -> dict[str, Any] | None:
-    """The signature whose vectors are nearest to a window of the prompt, match or none; None if there are no vectors.
+def nearest_signatures(text: str, pipeline: Pipeline, n: int) -> list[dict[str, Any]]:
+    """The n signatures whose vectors are nearest to a window of the prompt, nearest first; fewer where fewer have any.
 
     For an analyst who asks what a reworded prompt is like. A cosine alone is never a match.
     """
     encoded = pipeline.labeler.read([reveal(text).text]).encoded
-    similarity, owners = pipeline.labeler.templates.vectors.nearest(encoded.windows, 1)
-    best = int(similarity[:, 0].argmax())
-    if owners[best, 0] < 0:
-        return None
-    facts = pipeline.labeler.templates.signatures[owners[best, 0]].facts
-    return {"id": facts.id, "tier": facts.tier.value, "similarity": _short(float(similarity[best, 0]))}
+    similarities, owners = pipeline.labeler.templates.vectors.nearest(encoded.windows, 2 * n)  # it has up to two each
+    best: dict[int, float] = {}
+    for owner, similarity in zip(owners.ravel().tolist(), similarities.ravel().tolist(), strict=True):
+        if owner >= 0:
+            best[owner] = max(similarity, best.get(owner, -1.0))
+    signatures = pipeline.labeler.templates.signatures
+    ranked = sorted(best.items(), key=lambda pair: (-pair[1], pair[0]))[:n]
+    facts = [(signatures[owner].facts, similarity) for owner, similarity in ranked]
+    return [{"id": one.id, "tier": one.tier.value, "similarity": _short(value)} for one, value in facts]
+
+
+def _nearest(text: str, pipeline: Pipeline) -> dict[str, Any] | None:
+    return next(iter(nearest_signatures(text, pipeline, 1)), None)
 
 
 def _template(row: dict[str, Any]) -> dict[str, Any]:

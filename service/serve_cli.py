@@ -1,4 +1,4 @@
-"""The commands `probewatch serve`, `store` and `keys`: the service, its tables, and who may use it. Used by `cli`."""
+"""The commands `probewatch serve`, `import`, `store` and `keys`: what runs it, fills it, and who may. Used by `cli`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from classifier.errors import UsageError
-from service.options import AsJson, BundleDir, CatalogueDir
+from service.options import AsJson, BundleDir, CatalogueDir, Quiet
 
 if TYPE_CHECKING:
     from service.settings import Settings
@@ -61,6 +61,28 @@ def serve(
     from service.http.server import serve as run
 
     run(settings)
+
+
+def import_run(
+    run: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a labelled run.")],
+    store: Url = None,
+    quiet: Quiet = False,
+) -> None:
+    """Import a labelled run into the store of the service.
+
+    Its accounts are then in the console and go on from there. Safe to repeat: what is in counts once, and a run that
+    grew adds what is new.
+    """
+    from service.importing import import_run as run_import
+    from service.importing import n_events_of
+    from service.progress import show_count
+
+    total = n_events_of(run)
+    with closing(_up_to_date(store)) as opened, show_count(quiet, "importing", total) as progress:
+        done = run_import(run, opened, progress)
+    typer.echo(f"{done.n_events:,} events imported, {done.n_known:,} were known.")
+    named = "" if store is None else f" --store {store}"
+    typer.echo(f"The run's verdicts: probewatch serve{named} --population {done.population}")
 
 
 @store_app.command("upgrade")

@@ -15,7 +15,9 @@ from typing import Any
 
 import httpx
 import uvicorn
+from fastapi import FastAPI
 
+from service.console.standing import Standing
 from service.http.app import create_app
 from service.http.server import uvicorn_options
 from service.http.service import Service
@@ -28,8 +30,14 @@ PATIENCE = 60.0
 class Running:
     """A server that is up: `client` talks to it, `service` is what runs."""
 
-    def __init__(self, service: Service, client: httpx.Client) -> None:
-        self.service, self.client = service, client
+    def __init__(self, app: FastAPI, client: httpx.Client) -> None:
+        self.app, self.client = app, client
+        self.service: Service = app.state.service
+
+    @property
+    def standing(self) -> Standing:
+        """What the console goes by."""
+        return self.app.state.standing  # type: ignore[no-any-return]
 
     def score(self, **event: Any) -> httpx.Response:
         return self.client.post("/v1/score", json=event)
@@ -52,7 +60,7 @@ def running(store: str, **changes: Any) -> Iterator[Running]:
         port = server.servers[0].sockets[0].getsockname()[1]
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE) as client:
             _wait(lambda: client.get("/readyz").status_code == 200)
-            yield Running(app.state.service, client)
+            yield Running(app, client)
     finally:
         server.should_exit = True
         thread.join()

@@ -94,6 +94,12 @@ def test_what_is_open_needs_no_key(locked: Locked, path: str) -> None:
     assert locked.server.client.get(path).status_code == 200
 
 
+def test_files_of_the_console_are_open_and_nothing_else_beside_them(locked: Locked) -> None:
+    client = locked.server.client
+    assert client.get("/static/console.css").status_code == 200
+    assert {client.get(f"/static/{name}").status_code for name in ("%2e%2e/x", "", "a/b", "A")} == {401}
+
+
 def test_every_route_is_in_the_table(locked: Locked) -> None:
     document = locked.server.client.get("/openapi.json").json()
     listed = {(call.method, call.path.replace("/a/", "/{id}/").replace("/unseen", "/{id}")) for call in CALLS}

@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[1]
 COMMANDS = {
     (): [
         *("--version", "label", "score", "report", "export", "demo", "calibrate", "bench"),
-        *("serve", "store", "keys", "bundle", "templates", "simulate", "train", "evaluate"),
+        *("serve", "import", "store", "keys", "bundle", "templates", "simulate", "train", "evaluate"),
     ],
     ("label",): [
         "PATH",
@@ -64,6 +64,7 @@ COMMANDS = {
     ("bench", "label"): ["--prompts", "--largest", "--folder", "--json", "--quiet"],
     ("bench", "match"): ["--signatures", "--json", "--quiet"],
     ("serve",): ["--host", "--port", "--store", "--workers", "--population", "--bundle", "--catalogue"],
+    ("import",): ["DIR", "--store", "--quiet"],
     ("store",): ["upgrade", "rebuild"],
     ("store", "upgrade"): ["--store"],
     ("store", "rebuild"): ["--store", "--bundle"],

@@ -50,7 +50,7 @@ def test_a_store_of_another_version_is_refused(store_url: str) -> None:
 
 def test_a_store_without_tables_is_refused_until_upgraded(store_url: str) -> None:
     store = open_store(store_url)
-    with pytest.raises(StoreError, match="expected 0001: run probewatch store upgrade"):
+    with pytest.raises(StoreError, match=f"expected {head()}: run probewatch store upgrade"):
         check_version(store)
     store.close()
 

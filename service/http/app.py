@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
+from service.console.routes import add_console
 from service.http import accounts, operations, scoring
 from service.http.docs import document_calls
 from service.http.limits import Guard
@@ -32,6 +33,7 @@ def create_app(settings: Settings) -> FastAPI:
     for module in (scoring, accounts, operations):
         app.include_router(module.router)
     document_calls(app)
+    add_console(app, service)
     app.add_middleware(Guard, gate=service.gate, metrics=service.metrics)
     return app
 

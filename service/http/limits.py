@@ -8,14 +8,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from http import HTTPStatus
+from urllib.parse import urlencode
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.http.metrics import Metrics
 from service.http.problems import Problem
-from service.http.security import Gate
+from service.http.security import FORMS, Gate, is_console
 
 log = logging.getLogger("probewatch.http")
 
@@ -28,6 +31,7 @@ SECURITY_HEADERS = {
 }
 _BODILESS = frozenset({"GET", "HEAD", "DELETE", "OPTIONS"})
 _EMPTY_POST = frozenset({"/v1/reload"})
+_FORM = "application/x-www-form-urlencoded"
 
 
 class Guard:
@@ -54,7 +58,7 @@ class Guard:
         try:
             self._admit(scope)
         except Problem as problem:
-            await problem.response()(scope, receive, send_safely)
+            await _refused(problem, scope)(scope, receive, send_safely)
         else:
             await self._app(scope, receive, send_safely)
         finally:
@@ -65,8 +69,9 @@ class Guard:
         scope.setdefault("state", {})["caller"] = self._gate.admit(scope["method"], scope["path"], headers)
         if scope["method"] not in _BODILESS and scope["path"] not in _EMPTY_POST:
             kind = headers.get("content-type", "").partition(";")[0].strip().lower()
-            if kind != "application/json":
-                raise Problem(415, "not-json", "The body must be sent as application/json.")
+            wanted = _FORM if FORMS.fullmatch(scope["path"]) else "application/json"
+            if kind != wanted:
+                raise Problem(415, "not-json", f"The body must be sent as {wanted}.")
 
     def _note(self, scope: Scope, status: int, seconds: float) -> None:
         route = scope.get("route")
@@ -77,6 +82,15 @@ class Guard:
             caller = scope["state"].get("caller") if "state" in scope else None
             who = caller.name if caller is not None else "-"
             log.info("%s %s %d %.1f ms %s", scope["method"], path, status, seconds * 1e3, who)
+
+
+def _refused(problem: Problem, scope: Scope) -> Response:
+    """The problem; whom it tells to log in, a browser that asks for a page, is led there."""
+    if problem.status != HTTPStatus.UNAUTHORIZED or not is_console(scope["method"], scope["path"]):
+        return problem.response()
+    asked = f"{scope['path']}?{scope['query_string'].decode('latin-1')}" if scope["query_string"] else scope["path"]
+    wanted = asked if scope["method"] == "GET" else "/"
+    return RedirectResponse(f"/login?{urlencode({'next': wanted})}", HTTPStatus.SEE_OTHER)
 
 
 async def read_body(request: Request, most_bytes: int, most_seconds: float) -> bytes:

@@ -44,8 +44,24 @@ class Metrics:
 
     def text(self) -> bytes:
         """Everything in the text format."""
-        registry = self._registry
-        if MULTIPROCESS in os.environ:
-            registry = CollectorRegistry()
-            multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-        return generate_latest(registry)
+        return generate_latest(self._of_all())
+
+    def counts(self) -> dict[str, int]:
+        """Events received, scored, shed, rejected and failed since the service was started."""
+        families = {family.name: family for family in self._of_all().collect()}
+        names = ("received", "scored", "shed", "rejected", "failed")
+        found = ((name, families.get(f"probewatch_events_{name}")) for name in names)
+        return {
+            name: int(sum(one.value for one in family.samples if one.name.endswith("_total")))
+            if family is not None
+            else 0
+            for name, family in found
+        }
+
+    def _of_all(self) -> CollectorRegistry:
+        """What all processes of the service counted."""
+        if MULTIPROCESS not in os.environ:
+            return self._registry
+        registry = CollectorRegistry()
+        multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+        return registry

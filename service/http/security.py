@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from starlette.datastructures import Headers
 
 from service.http.problems import Problem, unavailable
+from service.http.sessions import key_of_session, session_in
 from service.store.keys import ApiKey, Role, digest_of, read_keys, split_key
 from service.store.opening import Store
 
@@ -19,7 +20,11 @@ SCORERS = frozenset({Role.SCORER, Role.ADMIN})
 ADMINS = frozenset({Role.ADMIN})
 EVERYONE = frozenset(Role)
 
-OPEN = frozenset({"/livez", "/readyz", "/docs", "/openapi.json"})
+OPEN = frozenset({"/livez", "/readyz", "/docs", "/openapi.json", "/login"})
+_STATIC = re.compile(r"/static/[a-z.]+")
+PAGES = re.compile(r"/|/accounts(\.csv)?|/account(/sheet)?|/campaigns?|/templates?|/try")
+FORMS = re.compile(r"/login|/logout|/account/review|/try")
+"""The console: what a browser asks for and sends, with its session where an API client has its key."""
 ACCESS: tuple[tuple[str, re.Pattern[str], frozenset[Role]], ...] = tuple(
     (method, re.compile(path), roles)
     for method, path, roles in (
@@ -31,6 +36,8 @@ ACCESS: tuple[tuple[str, re.Pattern[str], frozenset[Role]], ...] = tuple(
         ("GET", r"/v1/templates", ANALYSTS),
         ("POST", r"/v1/reload", ADMINS),
         ("GET", r"/metrics", EVERYONE),
+        ("GET", PAGES.pattern, ANALYSTS),
+        ("POST", FORMS.pattern, ANALYSTS),
     )
 )
 """Method, path and who may. What is not listed needs an admin, so that a route that is forgotten here is closed."""
@@ -65,9 +72,9 @@ class Gate:
 
     def admit(self, method: str, path: str, headers: Headers) -> Caller | None:
         """Who asks, if they may; None for what is open to all. Raises Problem 401, 403 or 421."""
-        if path in OPEN:
+        if path in OPEN or _STATIC.fullmatch(path):
             return None
-        caller = self._caller(headers)
+        caller = self._caller(headers, is_console(method, path))
         if caller.role not in roles_of(method, path):
             raise Problem(403, "not-allowed", f"A key with the role {caller.role} may not do this.")
         return caller
@@ -85,20 +92,41 @@ class Gate:
             raise Problem(429, "too-many", detail, {"retry-after": str(1 + int(wait))})
         self._sent[caller.name] = (left - n, now)
 
-    def _caller(self, headers: Headers) -> Caller:
-        if self._keys is None:
-            raise unavailable("store-unavailable", "The API keys were not read yet: try again.")
-        if not self._keys:
-            return _keyless(headers)
-        scheme, _, text = headers.get("authorization", "").partition(" ")
-        parts = split_key(text.strip()) if scheme.lower() == "bearer" else None
-        found = self._keys.get(parts[0]) if parts is not None else None
+    def key_of(self, text: str) -> ApiKey | None:
+        """The key that a text is, if it holds now."""
+        keys, parts = self._known(), split_key(text.strip())
+        found = keys.get(parts[0]) if parts is not None else None
         digest = found.digest if found is not None else bytes(32)
         right = hmac.compare_digest(digest_of(parts[1] if parts is not None else ""), digest)
-        if found is None or not right or not found.holds_at(time.time_ns() // 1000):
+        return found if found is not None and right and found.holds_at(time.time_ns() // 1000) else None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether no key is in use, so that this machine alone is answered."""
+        return not self._known()
+
+    def _known(self) -> Mapping[str, ApiKey]:
+        if self._keys is None:
+            raise unavailable("store-unavailable", "The API keys were not read yet: try again.")
+        return self._keys
+
+    def _caller(self, headers: Headers, of_console: bool) -> Caller:
+        keys = self._known()
+        if not keys:
+            return _keyless(headers)
+        scheme, _, text = headers.get("authorization", "").partition(" ")
+        found = self.key_of(text) if scheme.lower() == "bearer" else None
+        if found is None and of_console:
+            found = key_of_session(session_in(headers), keys, time.time_ns() // 1000)
+        if found is None:
             detail = "No valid API key was sent: expected Authorization: Bearer KEY."
             raise Problem(401, "no-valid-key", detail, {"www-authenticate": "Bearer"})
         return Caller(found.key_id, found.role)
+
+
+def is_console(method: str, path: str) -> bool:
+    """Whether a browser asks for a page of the console, or sends one of its forms."""
+    return (FORMS if method == "POST" else PAGES).fullmatch(path) is not None
 
 
 def roles_of(method: str, path: str) -> frozenset[Role]:

@@ -8,7 +8,10 @@ from sqlalchemy import Connection, text
 
 from service.store.audit import write_audit
 
-_OF_ACCOUNT = ("units", "states", "activity", "records", "uses", "members", "reviews", "events", "accounts")
+_OF_ACCOUNT = (
+    *("units", "states", "activity", "records", "uses", "traffic", "members", "reviews", "exemptions", "events"),
+    "accounts",
+)
 _DAYS = text("SELECT DISTINCT day FROM activity WHERE account_no = :no")
 _MATCHED = text("SELECT DISTINCT us / 86400000000 AS day FROM units WHERE account_no = :no AND y > 0")
 _CHANGED = text("UPDATE days SET changes = changes + 1 WHERE day = :day")

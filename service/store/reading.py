@@ -27,7 +27,7 @@ _REVIEWED = (
     "SELECT r.* FROM {keys} JOIN reviews r ON r.account_no = CAST(k.value ->> 0 AS BIGINT) ORDER BY r.review_no DESC"
 )
 
-_WHOLE: Select[Any] = (
+WHOLE: Select[Any] = (
     select(accounts, states.c.state, members.c.campaign_id)
     .outerjoin(states, states.c.account_no == accounts.c.account_no)
     .outerjoin(members, members.c.account_no == accounts.c.account_no)
@@ -75,21 +75,21 @@ def read_page(connection: Connection, asked: Filter, thresholds: Thresholds, aft
     """Accounts by id, at most n, those after an id."""
     conditions: list[ColumnElement[bool]] = [accounts.c.account_id > after]
     if asked.decision is not None:
-        conditions.append(_decided(asked.decision, thresholds))
+        conditions.append(decided(asked.decision, thresholds))
     if asked.campaign_id is not None:
         conditions.append(members.c.campaign_id == asked.campaign_id)
     if asked.family is not None:
         conditions.append(accounts.c.account_no.in_(select(uses.c.account_no).where(uses.c.family == asked.family)))
     if asked.seen_since is not None:
         conditions.append(accounts.c.last_seen >= asked.seen_since)
-    query = _WHOLE.where(*conditions).order_by(accounts.c.account_id).limit(n)
-    return _known(connection, connection.execute(query).all())
+    query = WHOLE.where(*conditions).order_by(accounts.c.account_id).limit(n)
+    return known_accounts(connection, connection.execute(query).all())
 
 
 def read_account(connection: Connection, account_id: str) -> Known | None:
     """One account; None if it was never seen."""
-    query = _WHOLE.where(accounts.c.account_id == account_id)
-    found = _known(connection, connection.execute(query).all())
+    query = WHOLE.where(accounts.c.account_id == account_id)
+    found = known_accounts(connection, connection.execute(query).all())
     return found[0] if found else None
 
 
@@ -114,7 +114,7 @@ def add_review(connection: Connection, account_no: int, review: Review) -> None:
     connection.execute(reviews.insert(), {"account_no": account_no, **vars(review)})
 
 
-def _decided(decision: Decision, thresholds: Thresholds) -> ColumnElement[bool]:
+def decided(decision: Decision, thresholds: Thresholds) -> ColumnElement[bool]:
     """`judge` in SQL, so that a page is found without reading all accounts; a test holds them together."""
     m, review = accounts.c.log_max_e, accounts.c.log_review
     flagged = m >= thresholds.log_flag
@@ -128,7 +128,7 @@ def _decided(decision: Decision, thresholds: Thresholds) -> ColumnElement[bool]:
     }[decision]
 
 
-def _known(connection: Connection, rows: Sequence[Any]) -> list[Known]:
+def known_accounts(connection: Connection, rows: Sequence[Any]) -> list[Known]:
     keys = [(row.account_no,) for row in rows]
     used: dict[int, list[Any]] = {}
     for one in lookup(connection, _USED, keys) if rows else ():

@@ -22,8 +22,10 @@ from classifier.evidence import DAY_US, Baselines
 from classifier.online import STATE, Folded, States, Steps, empty_states, fold, stack_states
 from classifier.types import Channel
 from service.store.codec import EventKey, Unit, count_units, event_key, to_signed, units_of
+from service.store.exemptions import excused
 from service.store.schema import LEAST_LOG_M, accounts, records, states, units, uses
 from service.store.statements import lookup, upsert, write_many
+from service.store.traffic import record_traffic
 
 MOST_LOG_M = 30
 """Beyond this M every population is flagged by, up to a billion accounts; later rises decide nothing."""
@@ -144,9 +146,11 @@ def record(
     write_many(connection, _NEW_EVENT, [(*key, number, now) for key, number in events if key is not None])
     numbers = [known[name].number for name in observed["account_id"].to_pylist()]
     touched = {one.number: one for one in own}
-    _advance(connection, _store_units(connection, units_of(observed, numbers), touched), touched, baselines)
+    rows = excused(connection, units_of(observed, numbers))
+    _advance(connection, _store_units(connection, rows, touched), touched, baselines)
     _add_up(fresh, own)
     _record_uses(connection, fresh, own)
+    record_traffic(connection, fresh, [one.number for one in own])
     write_many(connection, _UPDATE_ACCOUNT, [_totals_row(one) for one in touched.values()])
     fates = [_fate(seen, key, known.get(name)) for key, name in zip(keys, names, strict=True)]
     return Recorded(fates, [known.get(name) for name in names])

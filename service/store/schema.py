@@ -60,6 +60,8 @@ accounts = _table(
 )
 _index("accounts_by_m", accounts.c.log_max_e, f"log_max_e >= {LEAST_LOG_M}")
 _index("accounts_by_review", accounts.c.log_review, f"log_review >= {LEAST_LOG_REVIEW}")
+Index("accounts_by_evidence", accounts.c.log_max_e, accounts.c.account_no)  # the order in which analysts list them
+Index("accounts_by_last_seen", accounts.c.last_seen)
 
 states = _table(
     "states",
@@ -127,6 +129,30 @@ uses = _table(  # prompts of an account that match a family
     clustered=True,
 )
 
+Index("uses_by_family", uses.c.family, uses.c.account_no, uses.c.n_prompts, uses.c.first_seen, uses.c.last_seen)
+
+
+def _counts() -> list[Column[Any]]:
+    """Prompts by the capability that they ask for, and of them those that match a known template."""
+    names = ("n_coding", "n_agentic_reasoning", "n_long_horizon_planning", "n_other", "n_matched")
+    return [Column(name, BigInteger, nullable=False) for name in names]
+
+
+traffic = _table(  # an account's prompts by the day of the event
+    "traffic",
+    Column("account_no", BigInteger, primary_key=True, autoincrement=False),
+    Column("day", Integer, primary_key=True, autoincrement=False),
+    *_counts(),
+    clustered=True,
+)
+
+day_totals = _table(  # the same of all accounts; `part` keeps those who write at once from waiting for one another
+    "day_totals",
+    Column("day", Integer, primary_key=True, autoincrement=False),
+    Column("part", SmallInteger, primary_key=True, autoincrement=False),
+    *_counts(),
+)
+
 publication = _table(  # one row: what was last published, and who is about to publish
     "publication",
     Column("one", SmallInteger, primary_key=True, autoincrement=False),
@@ -151,6 +177,20 @@ reviews = _table(
     Column("author", _TEXT, nullable=False),
     Column("until", BigInteger),
     Column("at", BigInteger, nullable=False),
+)
+
+exemptions = _table(  # an account's matches of a family, up to a time, that count for nothing
+    "exemptions",
+    Column("account_no", BigInteger, primary_key=True, autoincrement=False),
+    Column("family", _TEXT, primary_key=True),
+    Column("until", BigInteger, nullable=False),
+    clustered=True,
+)
+
+imports = _table(  # parts of labelled runs that were imported, and how many of their events so far
+    "imports",
+    Column("part", _TEXT, primary_key=True),
+    Column("n_events", BigInteger, nullable=False),
 )
 
 api_keys = _table(

@@ -1,0 +1,169 @@
+"""The console's plots as plotly figures in plain JSON, in the report's colours and words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from math import cos, pi, sin
+from typing import Any
+
+from classifier.types import TARGETS
+from service.console.evidence_path import EvidencePath
+from service.console.standing import moment_of
+from service.report_plots import EVIDENCE_AXIS, plotly_text, threshold_line
+from service.report_types import DayCount
+from service.report_words import TARGET_TITLES
+from service.store.overview import DaySums, MemberUse
+
+MOST_DRAWN = 60
+"""Accounts in the picture of a campaign."""
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def day_counts(days: Sequence[DaySums], flagged: bool) -> list[DayCount]:
+    """Sums as the report's activity plot takes them."""
+    return [
+        DayCount(one.day, target, flagged, n)
+        for one in days
+        for target, n in zip(TARGETS, one.counts, strict=True)
+        if n > 0
+    ]
+
+
+def without(days: Sequence[DaySums], flagged: Sequence[DaySums]) -> list[DaySums]:
+    """Sums of all but the flagged."""
+    theirs = {one.day: one for one in flagged}
+    nothing = DaySums(0, (0,) * len(TARGETS), 0)
+    pairs = ((one, theirs.get(one.day, nothing)) for one in days)
+    return [
+        DaySums(
+            one.day, tuple(a - b for a, b in zip(one.counts, own.counts, strict=True)), one.n_matched - own.n_matched
+        )
+        for one, own in pairs
+    ]
+
+
+def share_figure(days: Sequence[DaySums]) -> dict[str, Any]:
+    """Share of prompts that match a known template, by day."""
+    return {
+        "data": [
+            {
+                "type": "scatter",
+                "mode": "lines+markers",
+                "name": "prompts that match a known template",
+                "x": [_day(one.day) for one in days],
+                "y": [one.n_matched / max(sum(one.counts), 1) for one in days],
+                "line": {"color": "--flag", "width": 2},
+                "hovertemplate": "%{x|%d %b %Y}: %{y:.1%}<extra></extra>",
+            }
+        ],
+        "layout": {
+            "xaxis": {"type": "date"},
+            "yaxis": {"title": {"text": "share of prompts"}, "tickformat": ".0%", "rangemode": "tozero"},
+        },
+    }
+
+
+def path_figure(path: EvidencePath, log10_threshold: float) -> dict[str, Any]:
+    """Evidence of an account over time, of each target and in all, against the threshold."""
+    times = [moment_of(us).isoformat() for us in path.us]
+    traces = [
+        _line(TARGET_TITLES[target], times, [row[c] for row in path.log10_targets], f"--{target}", "solid", 1.5)
+        for c, target in enumerate(TARGETS)
+    ]
+    layout = {"xaxis": {"type": "date"}, "yaxis": EVIDENCE_AXIS, **threshold_line(log10_threshold)}
+    return {"data": [*traces, _line("all together", times, path.log10_e, "--text", "solid", 3)], "layout": layout}
+
+
+def growth_figure(uses: Sequence[MemberUse]) -> dict[str, Any]:
+    """How many of a campaign's accounts had begun, over time."""
+    first: dict[str, int] = {}
+    for use in uses:
+        first[use.account_id] = min(first.get(use.account_id, use.first_seen), use.first_seen)
+    times = [moment_of(us).isoformat() for us in sorted(first.values())]
+    line = _line("accounts that had begun", times, list(range(1, len(times) + 1)), "--flag", "solid", 3)
+    axis = {"title": {"text": "accounts"}, "rangemode": "tozero"}
+    return {
+        "data": [line | {"line": line["line"] | {"shape": "hv"}}],
+        "layout": {"xaxis": {"type": "date"}, "yaxis": axis},
+    }
+
+
+def network_figure(uses: Sequence[MemberUse], targets: Mapping[str, str | None]) -> dict[str, Any]:
+    """Who matched what: families in the middle, those of the accounts that sent most around them."""
+    sums: dict[str, int] = {}
+    for use in uses:
+        sums[use.account_id] = sums.get(use.account_id, 0) + use.n_prompts
+    drawn = sorted(sums, key=lambda name: (-sums[name], name))[:MOST_DRAWN]
+    families = sorted({use.family for use in uses if use.account_id in set(drawn)})
+    outer, inner = _circle(sorted(drawn), 1.0), _circle(families, 0.42 if len(families) > 1 else 0.0)
+    xs: list[float | None] = []
+    ys: list[float | None] = []
+    for use in uses:
+        if use.account_id in outer:
+            (x0, y0), (x1, y1) = outer[use.account_id], inner[use.family]
+            xs += [x0, x1, None]
+            ys += [y0, y1, None]
+    edges = {"type": "scatter", "mode": "lines", "x": xs, "y": ys, "hoverinfo": "skip", "showlegend": False}
+    hidden = {"visible": False, "fixedrange": True}
+    return {
+        "data": [
+            edges | {"line": {"color": "--line", "width": 1}},
+            _nodes("accounts", outer, "--muted", "circle", 9, {name: f"{sums[name]:,} prompts" for name in drawn}),
+            *(
+                _nodes(
+                    TARGET_TITLES.get(name, name),
+                    {f: inner[f] for f in families if _target(targets, f) == name},
+                    f"--{name}",
+                    "square",
+                    15,
+                    {},
+                )
+                for name in TARGETS
+                if any(_target(targets, f) == name for f in families)
+            ),
+        ],
+        "layout": {"xaxis": hidden, "yaxis": {**hidden, "scaleanchor": "x"}},
+    }
+
+
+def _target(targets: Mapping[str, str | None], family: str) -> str:
+    found = targets.get(family)
+    return found if found is not None else TARGETS[-1]
+
+
+def _nodes(
+    name: str, places: Mapping[str, tuple[float, float]], color: str, symbol: str, size: int, more: Mapping[str, str]
+) -> dict[str, Any]:
+    return {
+        "type": "scatter",
+        "mode": "markers",
+        "name": name,
+        "x": [x for x, _ in places.values()],
+        "y": [y for _, y in places.values()],
+        "customdata": [[plotly_text(one), more.get(one, "")] for one in places],
+        "hovertemplate": "%{customdata[0]}<br>%{customdata[1]}<extra></extra>",
+        "marker": {"color": color, "symbol": symbol, "size": size},
+    }
+
+
+def _circle(names: Sequence[str], radius: float) -> dict[str, tuple[float, float]]:
+    turns = ((name, 2 * pi * i / len(names)) for i, name in enumerate(names))
+    return {name: (round(radius * sin(at), 4), round(radius * cos(at), 4)) for name, at in turns}
+
+
+def _line(name: str, x: list[str], y: Sequence[float], color: str, dash: str, width: float) -> dict[str, Any]:
+    return {
+        "type": "scatter",
+        "mode": "lines+markers" if len(x) < 3 else "lines",
+        "name": name,
+        "x": x,
+        "y": list(y),
+        "line": {"color": color, "width": width, "dash": dash},
+        "marker": {"color": color},
+        "hovertemplate": "%{x|%d %b %Y, %H:%M}: %{y:.1f}",
+    }
+
+
+def _day(day: int) -> str:
+    return (_EPOCH + timedelta(days=day)).date().isoformat()
