@@ -56,7 +56,9 @@ def _notes(pool: Pool, results: Results) -> tuple[str, ...]:
     return (
         f"{worlds} worlds of {benign:,} benign accounts of the simulator's kinds and 20 bad ones in up to four"
         f" campaigns, made of {len(pool.facts):,} texts: repositories, data sets, people and families that the bundle"
-        " has never seen, and payloads that it has not seen of families that it knows. Every event is labelled by the"
+        " has never seen, and payloads that it has not seen of families that it knows. The 40 applications"
+        " are those that the benchmark of known templates leaves out too, so its makers had seen figures on them. Every"
+        " event is labelled by the"
         " product's pipeline, every world decided by its kernel; all accounts are registered ones.",
         "A unit is a distinct prompt. Distinct texts are few, so accounts share them, though no account sends one"
         " twice unless it has run out, as applications with more than 140 prompts do; and campaigns draw from three"
