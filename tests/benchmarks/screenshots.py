@@ -21,8 +21,8 @@ MOST_BYTES = 150_000
 ACCOUNT = "acct_0032"
 SHOTS = {  # name: address, width, height, scheme, how far down
     "overview": ("/", 1180, 760, "light", 0),
-    "account": (f"/account?id={ACCOUNT}", 1180, 860, "light", 0),
-    "campaign": ("/campaign?id={campaign}", 1180, 760, "dark", 1180),
+    "account": (f"/account?id={ACCOUNT}", 1180, 1060, "light", 0),
+    "campaign": ("/campaign?id={campaign}", 1180, 760, "dark", 1560),
     "phone": ("/accounts?decision=flag", 390, 760, "dark", 0),
 }
 
