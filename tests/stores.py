@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -58,10 +58,12 @@ class PostgresServer:
         return f"postgresql://{_USER}@/test{self._n}?host={self.folder}"
 
     def _run(self, program: str, *arguments: str) -> None:
-        command: Sequence[str] = [str(self._programs / program), *arguments]
-        if os.geteuid() == 0:
-            command = ["runuser", "-u", _USER, "--", *command]
-        subprocess.run(command, check=True, capture_output=True, cwd=self.folder)
+        user = _USER if os.geteuid() == 0 else None
+        groups = [] if user is not None else None
+        command = [str(self._programs / program), *arguments]
+        subprocess.run(
+            command, check=True, capture_output=True, cwd=self.folder, user=user, group=user, extra_groups=groups
+        )
 
 
 @contextmanager
