@@ -32,7 +32,7 @@ CREATE VIEW labels AS SELECT * FROM read_parquet('{run}/labels/*.parquet');
 CREATE VIEW accounts AS SELECT * FROM read_parquet('{run}/accounts.parquet');
 CREATE VIEW campaigns AS SELECT * FROM read_parquet('{run}/campaigns.parquet');
 CREATE TABLE judged AS
-    SELECT account_id, truth.campaign IS NOT NULL AS bad, decision, capabilities, flagged_at, campaign_id,
+    SELECT account_id, truth.campaign IS NOT NULL AS bad, extraction_from, decision, flagged_at, campaign_id,
            decision = 'flag' OR campaign_id IS NOT NULL AS found
     FROM truth LEFT JOIN accounts USING (account_id);
 """
@@ -48,11 +48,13 @@ WITH early AS (
     SELECT account_id, count(*) AS n, count(DISTINCT unit) FILTER (template_family IS NOT NULL) AS matches
     WHERE timestamp < (SELECT min(timestamp) FROM labels) + INTERVAL {BY_DAY} DAY GROUP BY account_id
 )
-SELECT count(*), count(*) FILTER (flagged_at < (SELECT min(timestamp) FROM labels) + INTERVAL {BY_DAY} DAY),
-       count(*) FILTER (matches >= 2 AND campaign_id IS NOT NULL)
-FROM early JOIN judged USING (account_id) WHERE n >= {LEAST_PROMPTS}
+SELECT count(*), count(*) FILTER (extraction_from < day),
+       count(*) FILTER (flagged_at < day OR (matches >= 2 AND campaign_id IS NOT NULL))
+FROM early JOIN judged USING (account_id), (SELECT min(timestamp) + INTERVAL {BY_DAY} DAY AS day FROM labels)
+WHERE n >= {LEAST_PROMPTS}
 """
-"""Of its accounts with enough prompts by then: all, flagged, and linked (two distinct matches, member in the end)."""
+"""Of its accounts with enough prompts by then: all; those that had extracted anything, as those that turn late had not;
+and those flagged or linked (two distinct matches, member in the end)."""
 FOUND = """
 SELECT count(*) FILTER (bad), count(*) FILTER (bad AND decision = 'flag'), count(*) FILTER (bad AND found),
        count(*) FILTER (NOT bad), count(*) FILTER (NOT bad AND decision = 'flag'),
@@ -113,12 +115,12 @@ def compare(sim: Path, run: Path) -> None:
     with duckdb.connect() as db:
         db.execute(VIEWS.format(sim=sim, run=run))
         before, served, begun, flagged = db.execute(SERVED).fetchone() or ()
-        known, early, linked = db.execute(BY_THEN).fetchone() or ()
+        known, begun_by, found_by = db.execute(BY_THEN).fetchone() or ()
         bad, bad_flagged, bad_found, others, false, reviewed, drawn_in = db.execute(FOUND).fetchone() or ()
         members = db.execute(MEMBERS).fetchall()
     print(f"served before the first family is flagged: {before:,} of {served:,} ({before / served:.4%})")
     print(f"  which took {flagged - begun}; accounts with {LEAST_PROMPTS} prompts by day {BY_DAY}: {known:,},")
-    print(f"  flagged by then {early:,}, linked by then {linked:,}")
+    print(f"  of which {begun_by:,} had extracted anything by then, and {found_by:,} were flagged or linked")
     print(f"the campaign's {bad:,} accounts: flagged {bad_flagged:,}, flagged or linked {bad_found:,}")
     print(f"the {others:,} others: flagged {false:,}, in review {reviewed:,}, in a campaign {drawn_in:,}")
     for campaign, n, right in members:
