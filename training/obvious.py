@@ -22,7 +22,7 @@ def obvious_seconds(texts: Sequence[str]) -> float:
     """Seconds from texts to embeddings, nearest templates and probabilities, once the models are loaded."""
     rng = np.random.default_rng(0)
     model = SentenceTransformer(str(packaged_teacher()), device="cpu", local_files_only=True)
-    known = rng.standard_normal((TEMPLATES, model.get_sentence_embedding_dimension())).astype(np.float32)
+    known = rng.standard_normal((TEMPLATES, len(model.encode(texts[0])))).astype(np.float32)
     index = faiss.IndexFlatIP(known.shape[1])
     index.add(known)
     heads = LogisticRegression().fit(known, np.arange(TEMPLATES) % CLASSES)
