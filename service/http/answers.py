@@ -25,9 +25,7 @@ def say(labels: pa.Table, recorded: Recorded, pipeline: Pipeline, published: Pub
     return [
         {"event_id": event_id, "prompt": prompt, "account": standing[account.number], **ids}
         if fate is not Fate.FOREIGN and account is not None
-        else Problem(
-            409, "event-id-of-another-account", "event_id was used for another account: give each event its own."
-        )
+        else _foreign()
         for event_id, prompt, fate, account in rows
     ]
 
