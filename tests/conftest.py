@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
+from tests.serving import Process
 from tests.stores import PostgresServer, postgres_server
 
 # Machines are shared, so no example has a deadline; in CI the examples never vary, so that red means a change.
@@ -63,3 +64,17 @@ def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
         return f"sqlite:///{tmp_path / 'store.db'}"
     server: PostgresServer = request.getfixturevalue("postgres")
     return server.new_database()
+
+
+@pytest.fixture
+def new_server() -> Iterator[Callable[..., Process]]:
+    """Makes servers of their own process, none of which outlives the test."""
+    made: list[Process] = []
+
+    def new(store: str, *options: str) -> Process:
+        made.append(Process(store, *options))
+        return made[-1]
+
+    yield new
+    for server in made:
+        server.clean_up()

@@ -25,6 +25,7 @@ class Load:
         self.url = url
         self.sent: list[dict[str, Any]] = []
         self.acknowledged: set[str] = set()
+        self.n_acknowledgements = 0
         self._lock = threading.Lock()
 
     def run(self, seconds: float) -> None:
@@ -65,8 +66,10 @@ class Load:
     def _post(self, client: httpx.Client, events: Sequence[dict[str, Any]]) -> None:
         answer = client.post(f"{self.url}/v1/score/batch", json={"events": list(events)})
         if answer.status_code == 200:
+            acknowledged = [one["event_id"] for one in answer.json()["results"] if "event_id" in one]
             with self._lock:
-                self.acknowledged |= {one["event_id"] for one in answer.json()["results"] if "event_id" in one}
+                self.acknowledged |= set(acknowledged)
+                self.n_acknowledgements += len(acknowledged)
 
 
 def kill_under_load(server: Process, store_url: str, times: int, seconds: float = 0.6) -> Load:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -82,7 +83,12 @@ class Process:
     def start(self) -> None:
         environment = os.environ | {"PROBEWATCH_REFRESH_SECONDS": "1"}
         self.process = subprocess.Popen(
-            self._command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+            self._command,
+            cwd=ROOT,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # its workers are of its group, and end with it
         )
         _wait(self._is_ready)
 
@@ -90,6 +96,15 @@ class Process:
         """As `kill -9` does."""
         self.process.kill()
         self.process.communicate()
+
+    def clean_up(self) -> None:
+        """Leave nothing running, whatever the test came to."""
+        process = getattr(self, "process", None)
+        if process is not None:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            process.stdout.close()
 
     def stop(self) -> tuple[int, str]:
         """As systemd does: SIGTERM, then wait; exit code and what it said."""

@@ -8,7 +8,7 @@ import json
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -233,8 +233,8 @@ def test_what_must_not_be_done_twice_is_not_repeated(shell: Shell, server: Runni
     line.close()
 
 
-def test_a_server_killed_before_its_answer_counts_once(tmp_path: Path) -> None:
-    process = Process(f"sqlite:///{tmp_path / 'store.db'}")
+def test_a_server_killed_before_its_answer_counts_once(new_server: Callable[..., Process], tmp_path: Path) -> None:
+    process = new_server(f"sqlite:///{tmp_path / 'store.db'}")
     process.start()
 
     def die_and_return() -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import signal
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
@@ -14,17 +14,19 @@ from tests.command import Ran
 from tests.killing import Load, assert_counted_once, kill_under_load
 from tests.serving import Process
 
+NewServer = Callable[..., Process]
 
-def test_what_was_acknowledged_before_a_kill_is_counted_once(store_url: str) -> None:
-    server = Process(store_url)
+
+def test_what_was_acknowledged_before_a_kill_is_counted_once(new_server: NewServer, store_url: str) -> None:
+    server = new_server(store_url)
     load = kill_under_load(server, store_url, times=2, seconds=1.5)
     assert len(load.acknowledged) > 20
     assert_counted_once(load, store_url)
     assert server.stop()[0] == 0
 
 
-def test_several_workers_count_each_event_once(store_url: str) -> None:
-    server = Process(store_url, "--workers", "2")
+def test_several_workers_count_each_event_once(new_server: NewServer, store_url: str) -> None:
+    server = new_server(store_url, "--workers", "2")
     server.start()
     load = Load(server.url)
     load.run(1.5)
@@ -32,13 +34,11 @@ def test_several_workers_count_each_event_once(store_url: str) -> None:
     assert_counted_once(load, store_url)
     metrics = httpx.get(f"{server.url}/metrics").text
     scored = next(line for line in metrics.splitlines() if line.startswith("probewatch_events_scored_total"))
-    assert float(scored.split()[1]) == len(load.acknowledged) * 2  # of all workers; each was sent twice
-    server.process.send_signal(signal.SIGTERM)
-    server.process.communicate(timeout=60)
+    assert float(scored.split()[1]) == load.n_acknowledgements  # of all workers
 
 
-def test_sigterm_lets_requests_finish(tmp_path: Path) -> None:
-    server = Process(f"sqlite:///{tmp_path / 'store.db'}")
+def test_sigterm_lets_requests_finish(new_server: NewServer, tmp_path: Path) -> None:
+    server = new_server(f"sqlite:///{tmp_path / 'store.db'}")
     server.start()
     events = [{"account_id": "a", "event_id": f"e{i}", "prompt": f"Tell me about {i}. " * 50} for i in range(1000)]
     answers: list[httpx.Response] = []
@@ -54,8 +54,8 @@ def test_sigterm_lets_requests_finish(tmp_path: Path) -> None:
     assert code == 0 and "Traceback" not in said
 
 
-def test_logs_are_json_without_prompts(tmp_path: Path) -> None:
-    server = Process(f"sqlite:///{tmp_path / 'store.db'}")
+def test_logs_are_json_without_prompts(new_server: NewServer, tmp_path: Path) -> None:
+    server = new_server(f"sqlite:///{tmp_path / 'store.db'}")
     server.start()
     httpx.post(f"{server.url}/v1/score", json={"account_id": "a", "prompt": "the secret sonnet"})
     httpx.post(f"{server.url}/v1/score", content=b'{"the secret sonnet', headers={"content-type": "application/json"})
