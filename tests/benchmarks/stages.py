@@ -43,7 +43,7 @@ from service.run import RunFolder
 PROMPTS, BOUND_PROMPTS, REPEATS = 100_000, 4 * BLOCK, 3
 READ = "read Parquet"
 STAGES: tuple[tuple[str, Any, str], ...] = (
-    ("drop duplicate ids", service.batch._Labelling, "_new"),
+    ("drop duplicate ids", service.batch, "new_events"),
     ("columns to texts, and the rest", Labeler, "_label_block"),
     ("reveal disguises", classifier.labeler, "reveal_all"),
     ("normal forms", Labeler, "read"),
