@@ -21,7 +21,7 @@ from classifier.heads import Calibration, Heads, calibrated_probabilities
 from classifier.lexicon import Lexicon
 from classifier.reveal import Revealed, reveal_all
 from classifier.templates import Matches, TemplateIndex
-from classifier.text import head_anchor, keyed_hashes, normal_form, original_span, scored_text, tail_anchor
+from classifier.text import head_anchor, keyed_hashes, normal_forms, original_span, scored_text, tail_anchor
 from classifier.transformer import Transformer
 from classifier.types import CAPABILITIES, LABEL_SCHEMA, LEVELS, TARGETS, UNIT_SCHEMA, Channel, Tier
 
@@ -176,7 +176,7 @@ class Labeler:
 
     def read(self, texts: Sequence[str]) -> Reading:
         """Encode and classify scored texts."""
-        normal = [normal_form(text) for text in texts]
+        normal = normal_forms(texts)
         encoded = self.encoder.encode(normal)
         logits = self.heads.logits(head_features(encoded, self.lexicon.scores(encoded.tokens)))
         probabilities = calibrated_probabilities(logits, self._calibration)
