@@ -81,7 +81,7 @@ def _double_spaced(joined: bytes) -> list[int]:
     codes = np.frombuffer(joined, np.uint8)
     is_space = codes == ord(" ")
     ends = np.flatnonzero(codes == ord(_END))
-    return np.unique(np.searchsorted(ends, np.flatnonzero(is_space[1:] & is_space[:-1]))).tolist()
+    return list(np.unique(np.searchsorted(ends, np.flatnonzero(is_space[1:] & is_space[:-1]))).tolist())
 
 
 def _unsettled(texts: Sequence[str], joined: bytes) -> list[int]:

@@ -243,6 +243,7 @@ class _Labelling:
         """Parts, the next one read in the reader's thread meanwhile."""
         ahead = self._reader.submit(next, parts, None)
         while (part := ahead.result()) is not None:
+            self._workers.start_for(len(part.events))  # nothing is read meanwhile
             following = self._reader.submit(next, parts, None)
             yield _Ahead(part, following)
             ahead = following
