@@ -15,6 +15,7 @@ from service.http.parsing import Limits
 from service.http.refresher import Refresher
 from service.http.scorer import Scorer
 from service.http.security import Gate
+from service.http.tracing import Traces
 from service.retention import Retention
 from service.settings import Settings
 from service.store.facts import ask_reload, check_facts, read_reloads
@@ -35,8 +36,14 @@ class Service:
         self.store: Store = open_store(settings.store)
         self.metrics = Metrics()
         self.gate = Gate(self.store, settings.rate_per_second)
+        self.traces = Traces(settings.traces_url) if settings.traces_url is not None else None
         self.scorer = Scorer(
-            self.store, load_pipeline(settings), self.metrics, settings.most_waiting, settings.most_wait_ms / 1e3
+            self.store,
+            load_pipeline(settings),
+            self.metrics,
+            settings.most_waiting,
+            settings.most_wait_ms / 1e3,
+            self.traces,
         )
         self.alerting = alerting_of(settings)
         self.refresher = Refresher(
@@ -73,6 +80,8 @@ class Service:
         self.refresher.stop()
         self.scorer.stop()
         self.store.close()
+        if self.traces is not None:
+            self.traces.close()
 
     @property
     def not_ready(self) -> str | None:
