@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from classifier.errors import InputError, UsageError
+from service.alerts_cli import alerts_app
 from service.bench_cli import bench_app
 from service.calibrate_cli import calibrate
 from service.discovery_cli import discovery_app
@@ -72,6 +73,7 @@ app.command()(serve)
 app.command("import")(import_run)
 app.add_typer(store_app, name="store")
 app.add_typer(keys_app, name="keys")
+app.add_typer(alerts_app, name="alerts")
 
 
 class Engine(StrEnum):

@@ -110,6 +110,61 @@ def store_rebuild(store: Url = None, bundle: BundleDir = None) -> None:
     typer.echo(f"The evidence of {n_accounts:,} accounts was counted anew.")
 
 
+@store_app.command("prune")
+def store_prune(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say how much it would be, and leave it.")] = False,
+    store: Url = None,
+) -> None:
+    """Forget what is past its time, as `serve` does bit by bit: event ids, accounts long unseen, old alerts.
+
+    How long each is kept is set by PROBEWATCH_RETENTION_HOURS, PROBEWATCH_KEEP_ACCOUNT_DAYS and
+    PROBEWATCH_KEEP_ALERT_DAYS. Accounts against which anything is held stay.
+    """
+    import time
+
+    from service.retention import prune, would_prune
+
+    settings, now = _settings(store=store), time.time_ns() // 1000
+    with closing(_up_to_date(store)) as opened:
+        found = would_prune(opened, settings, now)
+        done = found.would if dry_run else prune(opened, settings, now, _who())
+    typer.echo(f"{'Would forget' if dry_run else 'Forgotten'}: {done}.")
+    if found.n_held:
+        typer.echo(f"{found.n_held:,} accounts are as old and stay: something is held against them, or agreed upon.")
+
+
+@store_app.command("backup")
+def store_backup(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A new file.", dir_okay=False)], store: Url = None
+) -> None:
+    """Copy an SQLite store into a file, whole and of one moment, while the service goes on.
+
+    For PostgreSQL: pg_dump --format=custom --file FILE URL.
+    """
+    from service.store.backup import back_up
+
+    with closing(_store(store)) as opened:
+        size = back_up(opened, file)
+    typer.echo(f"{file}: {size:,} bytes.")
+
+
+@store_app.command("restore")
+def store_restore(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="What `backup` wrote.")], store: Url = None
+) -> None:
+    """Make an SQLite store of a backup. Stop the service first, and move the old store aside.
+
+    For PostgreSQL: pg_restore --clean --if-exists --dbname URL FILE.
+    """
+    from service.store.backup import put_back
+    from service.store.upgrade import upgrade
+
+    with closing(_store(store)) as opened:
+        put_back(file, opened)
+        upgrade(opened)
+    typer.echo(f"{file} is restored. Events since it was taken are not in it: whoever has them may send them again.")
+
+
 @keys_app.command("add")
 def keys_add(
     role: Annotated[str, typer.Option(help="scorer sends traffic, analyst reads and reviews, admin does all.")],
@@ -172,16 +227,9 @@ def keys_revoke(
 
 
 def _settings(**given: str | int | Path | None) -> Settings:
-    from pydantic import ValidationError
+    from service.settings import settings_of
 
-    from service.settings import PREFIX, Settings
-
-    try:
-        return Settings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = str(first["loc"][0]).upper() if first["loc"] else ""
-        raise UsageError(f"{PREFIX}{name} cannot be used: {first['msg']}.") from None
+    return settings_of(**given)
 
 
 def _store(url: str | None) -> Store:

@@ -159,3 +159,18 @@ def test_keys_are_managed_on_the_command_line(capsys: pytest.CaptureFixture[str]
     assert again.code == 2 and "There is no key" in again.sentence
     wrong = Ran(capsys, "keys", "add", "--role", "king", "--name", "x", *store)
     assert wrong.code == 2 and "expected one of scorer, analyst, admin" in wrong.sentence
+
+
+def test_alerts_are_for_admins(locked: Locked) -> None:
+    def status(role: Role, method: str, path: str) -> int:
+        headers = {"authorization": f"Bearer {locked.keys[role]}", "content-type": "application/x-www-form-urlencoded"}
+        return locked.server.client.request(method, path, headers=headers).status_code
+
+    assert {role: status(role, "GET", "/alerts") for role in Role} == {
+        Role.SCORER: 403,
+        Role.ANALYST: 403,
+        Role.ADMIN: 200,
+    }
+    for path in ("/alerts/test", "/alerts/retry"):
+        assert {status(role, "POST", path) for role in (Role.SCORER, Role.ANALYST)} == {403}
+        assert status(Role.ADMIN, "POST", path) == 400  # an admin's form lacks its fields

@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[1]
 COMMANDS = {
     (): [
         *("--version", "label", "score", "report", "export", "demo", "calibrate", "bench"),
-        *("serve", "import", "store", "keys", "bundle", "templates", "simulate", "train", "evaluate"),
+        *("serve", "import", "store", "keys", "alerts", "bundle", "templates", "simulate", "train", "evaluate"),
     ],
     ("label",): [
         "PATH",
@@ -65,7 +65,15 @@ COMMANDS = {
     ("bench", "match"): ["--signatures", "--json", "--quiet"],
     ("serve",): ["--host", "--port", "--store", "--workers", "--population", "--bundle", "--catalogue"],
     ("import",): ["DIR", "--store", "--quiet"],
-    ("store",): ["upgrade", "rebuild"],
+    ("store",): ["upgrade", "rebuild", "prune", "backup", "restore"],
+    ("store", "prune"): ["--dry-run", "--store"],
+    ("store", "backup"): ["FILE", "--store"],
+    ("store", "restore"): ["FILE", "--store"],
+    ("alerts",): ["secret", "test", "list", "retry"],
+    ("alerts", "secret"): [],
+    ("alerts", "test"): [],
+    ("alerts", "list"): ["--store", "--last", "--json"],
+    ("alerts", "retry"): ["--store"],
     ("store", "upgrade"): ["--store"],
     ("store", "rebuild"): ["--store", "--bundle"],
     ("keys",): ["add", "list", "revoke"],

@@ -68,6 +68,7 @@ def test_logs_are_json_without_prompts(new_server: NewServer, tmp_path: Path) ->
 def test_without_keys_only_loopback_is_served(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     ran = Ran(capsys, "serve", "--host", "0.0.0.0", "--store", f"sqlite:///{tmp_path / 'store.db'}")
     assert ran.code == 2 and "there is no API key yet" in ran.sentence
+    assert list(tmp_path.iterdir()) == []  # what is refused leaves no store behind
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from service.http.docs import document_calls
 from service.http.limits import Guard
 from service.http.problems import answer_with_problems
 from service.http.service import Service
+from service.http.tracing import TraceRequests
 from service.settings import Settings
 from service.versions import version_of
 
@@ -35,6 +36,8 @@ def create_app(settings: Settings) -> FastAPI:
     document_calls(app)
     add_console(app, service)
     app.add_middleware(Guard, gate=service.gate, metrics=service.metrics)
+    if service.traces is not None:
+        app.add_middleware(TraceRequests, traces=service.traces)
     return app
 
 

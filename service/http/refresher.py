@@ -12,6 +12,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from classifier.errors import ProbewatchError
+from classifier.verdicts import Thresholds
+from service.alerts.news import tell_campaigns, tell_flags
 from service.http.metrics import Metrics
 from service.http.published import Published
 from service.http.scorer import Scorer
@@ -37,11 +39,13 @@ class Refresher:
         population: int,
         seconds: float,
         look_around: Callable[[], None],
+        tells: bool = False,
     ) -> None:
+        """`tells`: write alerts of what is new."""
         self._store, self._scorer, self._metrics = store, scorer, metrics
         self._population, self._seconds = population, seconds
-        self._look_around = look_around
-        self._finder = CampaignFinder()
+        self._look_around, self._tells = look_around, tells
+        self._finder, self._unpublished = CampaignFinder(), False
         self.publication = Publication(0, (), {})
         self.problem: str | None = "Nothing is published yet."
         self._stop = threading.Event()
@@ -64,14 +68,16 @@ class Refresher:
         """
         try:
             self._find_campaigns(claimed)
-            self._publish_thresholds()
+            thresholds = self._publish_thresholds()
+            if self._tells:
+                tell_flags(self._store, thresholds, _us(time.time()))
             self.problem = None
         except ProbewatchError as error:
             if str(error) != self.problem:
                 log.warning("not published: %s", error)
             self.problem = str(error)
 
-    def _publish_thresholds(self) -> None:
+    def _publish_thresholds(self) -> Thresholds:
         as_of = datetime.now(UTC)
         with self._store.reading() as connection:
             thresholds = read_thresholds(connection, self._population, self._scorer.pipeline.baselines)
@@ -79,6 +85,7 @@ class Refresher:
                 self.publication = read_publication(connection)
         self._scorer.published = Published(thresholds, self.publication.members, as_of)
         self._metrics.as_of.set(as_of.timestamp())
+        return thresholds
 
     def _find_campaigns(self, claimed: bool) -> None:
         began = time.time()
@@ -86,13 +93,17 @@ class Refresher:
             if not claim(connection, _us(began), _us(began + self._seconds)) and not claimed:
                 return
         with self._store.reading() as connection:
-            if not self._finder.refresh(connection):
+            self._unpublished |= self._finder.refresh(connection)
+            if not self._unpublished:
                 return
             found = self._finder.find(connection, self._scorer.pipeline.n_families)
         with self._store.writing() as connection:
+            if self._tells:
+                tell_campaigns(connection, found, _us(began))
             publish(connection, found, _us(began))
             took = time.time() - began
             claim(connection, 2**62, _us(time.time() + max(self._seconds, SHARE * took)))
+        self._unpublished = False
 
     def _run(self) -> None:
         while not self._stop.wait(self._seconds):

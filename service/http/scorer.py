@@ -12,8 +12,10 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from queue import Queue
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 from sqlalchemy import Connection
@@ -27,8 +29,12 @@ from service.http.metrics import Metrics
 from service.http.parsing import Event
 from service.http.problems import Problem, unavailable
 from service.http.published import Published
+from service.http.tracing import Traces
 from service.store.opening import Store, StoreConflictError, StoreError
 from service.store.recording import Recorded, record
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import SpanContext
 
 MOST_TURN = 256
 """Events in a turn, unless one request brings more."""
@@ -43,6 +49,7 @@ _SMOOTHING = 0.2
 class _Job:
     events: Sequence[Event]
     answer: asyncio.Future[list[Answer]]
+    span: SpanContext | None
 
 
 @dataclass(frozen=True)
@@ -70,8 +77,16 @@ class Scorer:
     One thread labels what waits, another commits what is labelled: while the disk is waited for, the next are labelled.
     """
 
-    def __init__(self, store: Store, pipeline: Pipeline, metrics: Metrics, most_waiting: int, most_wait: float) -> None:
-        self._store, self.pipeline, self._metrics = store, pipeline, metrics
+    def __init__(
+        self,
+        store: Store,
+        pipeline: Pipeline,
+        metrics: Metrics,
+        most_waiting: int,
+        most_wait: float,
+        traces: Traces | None = None,
+    ) -> None:
+        self._store, self.pipeline, self._metrics, self._traces = store, pipeline, metrics, traces
         self.published: Published | None = None
         self._most_waiting, self._most_wait = most_waiting, most_wait
         self._jobs: deque[_Job] = deque()
@@ -108,7 +123,7 @@ class Scorer:
             raise unavailable("overloaded", f"{queued:,} events wait to be scored: try again.", 1 + int(expected))
         answer: asyncio.Future[list[Answer]] = asyncio.get_running_loop().create_future()
         with self._wake:
-            self._jobs.append(_Job(events, answer))
+            self._jobs.append(_Job(events, answer, self._traces.here() if self._traces is not None else None))
             self._queued += len(events)
             self._wake.notify()
         return answer
@@ -128,13 +143,21 @@ class Scorer:
     def _label_all(self) -> None:
         while jobs := self._take():
             began = time.perf_counter()
-            turn = self._label(jobs)
+            with self._span("label", jobs):
+                turn = self._label(jobs)
             self._labelled.put(turn)  # waits while the disk is behind, and counts that too
             took = time.perf_counter() - began
             self._pace += _SMOOTHING * (took / max(len(turn.answers), MOST_TURN) - self._pace)
             self._metrics.turn.observe(took)
             self._metrics.turn_events.observe(len(turn.answers))
         self._labelled.put(None)
+
+    def _span(self, name: str, jobs: Sequence[_Job]) -> AbstractContextManager[None]:
+        if self._traces is None:
+            return nullcontext()
+        n_events = sum(len(job.events) for job in jobs)
+        n_chars = sum(len(event.prompt) for job in jobs for event in job.events)
+        return self._traces.span(name, [job.span for job in jobs], n_events=n_events, n_chars=n_chars)
 
     def _label(self, jobs: Sequence[_Job]) -> _Turn:
         pipeline, events = self.pipeline, [event for job in jobs for event in job.events]
@@ -158,7 +181,10 @@ class Scorer:
             while not self._labelled.empty():
                 turns.append(self._labelled.get())
             ended = None in turns
-            self._commit([turn for turn in turns if turn is not None])
+            labelled = [turn for turn in turns if turn is not None]
+            if labelled:
+                with self._span("commit", [job for turn in labelled for job in turn.jobs]):
+                    self._commit(labelled)
 
     def _commit(self, turns: Sequence[_Turn]) -> None:
         try:

@@ -22,8 +22,8 @@ EVERYONE = frozenset(Role)
 
 OPEN = frozenset({"/livez", "/readyz", "/docs", "/openapi.json", "/login"})
 _STATIC = re.compile(r"/static/[a-z.]+")
-PAGES = re.compile(r"/|/accounts(\.csv)?|/account(/sheet)?|/campaigns?|/templates?|/try")
-FORMS = re.compile(r"/login|/logout|/account/review|/try")
+PAGES = re.compile(r"/|/accounts(\.csv)?|/account(/sheet)?|/campaigns?|/templates?|/try|/alerts")
+FORMS = re.compile(r"/login|/logout|/account/review|/try|/alerts/(test|retry)")
 """The console: what a browser asks for and sends, with its session where an API client has its key."""
 ACCESS: tuple[tuple[str, re.Pattern[str], frozenset[Role]], ...] = tuple(
     (method, re.compile(path), roles)
@@ -36,6 +36,8 @@ ACCESS: tuple[tuple[str, re.Pattern[str], frozenset[Role]], ...] = tuple(
         ("GET", r"/v1/templates", ANALYSTS),
         ("POST", r"/v1/reload", ADMINS),
         ("GET", r"/metrics", EVERYONE),
+        ("GET", r"/alerts", ADMINS),
+        ("POST", r"/alerts/(test|retry)", ADMINS),
         ("GET", PAGES.pattern, ANALYSTS),
         ("POST", FORMS.pattern, ANALYSTS),
     )

@@ -6,9 +6,11 @@ import asyncio
 import os
 import signal
 import tempfile
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
+from pydantic import SecretStr
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from classifier.errors import UsageError
@@ -74,7 +76,11 @@ def uvicorn_options(settings: Settings) -> dict[str, Any]:
 
 def _serve_several(settings: Settings) -> None:
     """Processes of their own, which read the settings from the environment."""
-    given = settings.model_dump(exclude_none=True, exclude={"hash_key"})
+    given = {
+        name: value
+        for name, value in settings.model_dump(exclude_none=True).items()
+        if not isinstance(value, SecretStr)  # which come from there
+    }
     os.environ.update({f"{PREFIX}{name.upper()}": str(value) for name, value in given.items()})
     with tempfile.TemporaryDirectory(prefix="probewatch-metrics-") as folder:
         os.environ[MULTIPROCESS] = folder
@@ -84,14 +90,17 @@ def _serve_several(settings: Settings) -> None:
 
 
 def _require_keys(settings: Settings) -> None:
-    store = open_store(settings.store)
-    try:
+    if not _has_keys(settings):
+        raise UsageError(
+            f"--host got {settings.host}, which others can reach, and there is no API key yet: make one with "
+            "`probewatch keys add`, or serve 127.0.0.1."
+        )
+
+
+def _has_keys(settings: Settings) -> bool:
+    with closing(open_store(settings.store)) as store:
+        if not store.is_there():
+            return False
         upgrade(store)
         with store.reading() as connection:
-            if not read_keys(connection):
-                raise UsageError(
-                    f"--host got {settings.host}, which others can reach, and there is no API key yet: make one with "
-                    "`probewatch keys add`, or serve 127.0.0.1."
-                )
-    finally:
-        store.close()
+            return bool(read_keys(connection))

@@ -9,13 +9,15 @@ import time
 from classifier.bundle import default_bundle_dir
 from classifier.errors import ProbewatchError
 from classifier.pipeline import DEFAULT_HASH_KEY, Pipeline
+from service.alerts.worker import Worker, alerting_of
 from service.http.metrics import Metrics
 from service.http.parsing import Limits
 from service.http.refresher import Refresher
 from service.http.scorer import Scorer
 from service.http.security import Gate
+from service.http.tracing import Traces
+from service.retention import Retention
 from service.settings import Settings
-from service.store.erasure import MOST_FORGOTTEN, forget_events
 from service.store.facts import ask_reload, check_facts, read_reloads
 from service.store.opening import Store, open_store
 from service.store.upgrade import upgrade
@@ -23,7 +25,6 @@ from service.store.upgrade import upgrade
 log = logging.getLogger("probewatch.service")
 
 _RETRY_SECONDS = 1.0
-_FORGET_TURNS = 10
 
 
 class Service:
@@ -35,12 +36,31 @@ class Service:
         self.store: Store = open_store(settings.store)
         self.metrics = Metrics()
         self.gate = Gate(self.store, settings.rate_per_second)
+        self.traces = Traces(settings.traces_url) if settings.traces_url is not None else None
         self.scorer = Scorer(
-            self.store, load_pipeline(settings), self.metrics, settings.most_waiting, settings.most_wait_ms / 1e3
+            self.store,
+            load_pipeline(settings),
+            self.metrics,
+            settings.most_waiting,
+            settings.most_wait_ms / 1e3,
+            self.traces,
         )
+        self.alerting = alerting_of(settings)
         self.refresher = Refresher(
-            self.store, self.scorer, self.metrics, settings.population, settings.refresh_seconds, self._look_around
+            self.store,
+            self.scorer,
+            self.metrics,
+            settings.population,
+            settings.refresh_seconds,
+            self._look_around,
+            tells=self.alerting is not None,
         )
+        self.worker = (
+            Worker(self.store, self.alerting, self.metrics, settings.refresh_seconds)
+            if self.alerting is not None
+            else None
+        )
+        self._retention = Retention(self.store, settings)
         self._opening: str | None = "The store is being opened."
         self._refused: str | None = None
         self._reloads = 0
@@ -55,9 +75,13 @@ class Service:
         """Answer what waits, and close."""
         self._stop.set()
         self._opener.join()
+        if self.worker is not None:
+            self.worker.stop()
         self.refresher.stop()
         self.scorer.stop()
         self.store.close()
+        if self.traces is not None:
+            self.traces.close()
 
     @property
     def not_ready(self) -> str | None:
@@ -84,9 +108,9 @@ class Service:
         self.scorer.pipeline = loaded
 
     def _look_around(self) -> None:
-        """What other processes did, keys added and revoked, reloads asked for; and what time has done to event ids."""
+        """What other processes did, keys added and revoked, reloads asked for; and forgetting what is past its time."""
         self.gate.refresh()
-        self._forget()
+        self._retention.turn(time.time_ns() // 1000)
         with self.store.reading() as connection:
             asked = read_reloads(connection)
         if asked == self._reloads:
@@ -96,13 +120,6 @@ class Service:
             self._load()
         except ProbewatchError as error:
             log.error("reload refused, what was loaded before stays: %s", error)
-
-    def _forget(self) -> None:
-        before = time.time_ns() // 1000 - round(self.settings.retention_hours * 3_600_000_000)
-        for _ in range(_FORGET_TURNS):
-            with self.store.writing() as connection:
-                if forget_events(connection, before) < MOST_FORGOTTEN:
-                    return
 
     def _open(self) -> None:
         while not self._stop.is_set():
@@ -123,6 +140,8 @@ class Service:
             self._reloads = read_reloads(connection)
         self.gate.refresh()
         self.refresher.start()
+        if self.worker is not None:
+            self.worker.start()
         self._opening = None
         log.info("ready: bundle %s, catalogue %s", pipeline.bundle_id, pipeline.catalogue_id)
 

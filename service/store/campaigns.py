@@ -28,7 +28,8 @@ _VERIFIED = text(
     "WHERE u.y > 0 AND u.family IS NOT NULL AND u.us >= :begin AND u.us < :end"
 )
 _ACTIVE = text(
-    "SELECT a.account_id, t.us FROM activity t JOIN accounts a ON a.account_no = t.account_no WHERE t.day = :day"
+    "SELECT COALESCE(a.account_id, 'forgotten ' || t.account_no), t.us FROM activity t "
+    "LEFT JOIN accounts a ON a.account_no = t.account_no WHERE t.day = :day"
 )
 _USES = text("SELECT a.account_id, u.* FROM uses u JOIN accounts a ON a.account_no = u.account_no")
 _NUMBERS = "SELECT a.account_id, a.account_no FROM {keys} JOIN accounts a ON a.account_id = CAST(k.value ->> 0 AS TEXT)"
@@ -79,6 +80,11 @@ def claim(connection: Connection, now: int, until: int) -> bool:
     return connection.execute(_CLAIM, {"now": now, "until": until}).rowcount > 0
 
 
+def campaign_rows(found: Campaigns) -> list[dict[str, Any]]:
+    """Campaigns as they are published: rows of CAMPAIGN_SCHEMA as JSON has them."""
+    return [_plain(row) for row in found.table.to_pylist()]
+
+
 def publish(connection: Connection, found: Campaigns, now: int) -> None:
     """Replace what is published."""
     numbers = dict(lookup(connection, _NUMBERS, [(name,) for name in found.of_account]))
@@ -86,8 +92,7 @@ def publish(connection: Connection, found: Campaigns, now: int) -> None:
     connection.execute(text("DELETE FROM members"))
     if rows:
         connection.execute(text("INSERT INTO members (account_no, campaign_id) VALUES (:no, :id)"), rows)
-    document = json.dumps([_plain(row) for row in found.table.to_pylist()])
-    connection.execute(_PUBLISH, {"now": now, "campaigns": document})
+    connection.execute(_PUBLISH, {"now": now, "campaigns": json.dumps(campaign_rows(found))})
 
 
 def read_version(connection: Connection) -> int:

@@ -69,6 +69,10 @@ def set_fact(connection: Connection, name: str, value: str) -> None:
     write_many(connection, upsert(facts), [(name, value)])
 
 
+def has_fact(connection: Connection, name: str) -> bool:
+    return _fact(connection, name) is not None
+
+
 def _fact(connection: Connection, name: str) -> str | None:
     found = connection.execute(_READ, {"name": name}).scalar()
     return str(found) if found is not None else None

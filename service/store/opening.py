@@ -42,6 +42,10 @@ class Store:
     def is_sqlite(self) -> bool:
         return self.url.get_backend_name() == "sqlite"
 
+    def is_there(self) -> bool:
+        """Whether there is a database: opening one in a file would make it."""
+        return not self.is_sqlite or Path(str(self.url.database)).exists()
+
     @contextmanager
     def writing(self) -> Iterator[Connection]:
         """A transaction that may write; committed at the end, durably, unless an error leaves it.

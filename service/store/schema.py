@@ -218,3 +218,42 @@ facts = _table(  # what the store was begun with, and must go on with
     Column("name", _TEXT, primary_key=True),
     Column("value", _TEXT, nullable=False),
 )
+
+announced = _table(  # what was told of, so that it is told once: a flag by its account id, and so on
+    "announced",
+    Column("kind", _TEXT, primary_key=True),
+    Column("subject", _TEXT, primary_key=True),
+    clustered=True,
+)
+
+deliveries = _table(  # a message to the receiver of alerts, until it is sent or given up
+    "deliveries",
+    Column("delivery_no", _NUMBER, primary_key=True),
+    Column("message_id", _TEXT, nullable=False),
+    Column("made", BigInteger, nullable=False),
+    Column("state", _TEXT, nullable=False),
+    Column("tries", Integer, nullable=False),
+    Column("next_try", BigInteger, nullable=False),
+    Column("done", BigInteger),
+    Column("reason", _TEXT),  # why the last try failed
+)
+Index("deliveries_by_state", deliveries.c.state, deliveries.c.next_try)
+
+alerts = _table(
+    "alerts",
+    Column("alert_no", _NUMBER, primary_key=True),
+    Column("at", BigInteger, nullable=False),
+    Column("kind", _TEXT, nullable=False),
+    Column("subject", _TEXT, nullable=False),
+    Column("facts", Text, nullable=False),  # JSON, without prompts
+    Column("delivery_no", BigInteger),  # the message it goes with; NULL: not yet in one
+)
+Index("alerts_by_delivery", alerts.c.delivery_no)
+Index("alerts_by_subject", alerts.c.kind, alerts.c.subject)
+
+leases = _table(  # which process does what only one may do, and until when
+    "leases",
+    Column("name", _TEXT, primary_key=True),
+    Column("holder", _TEXT, nullable=False),
+    Column("until", BigInteger, nullable=False),
+)

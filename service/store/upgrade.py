@@ -51,10 +51,14 @@ def head() -> str:
     return revision
 
 
+def known_versions() -> set[str]:
+    """Versions of the tables that this code can bring up to date."""
+    return {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
+
+
 def _revision(connection: Connection, store: Store) -> str | None:
     found = MigrationContext.configure(connection).get_current_revision()
-    known = {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
-    if found is not None and found not in known:
+    if found is not None and found not in known_versions():
         raise StoreError(
             f"The store {store.url.render_as_string()} has tables of version {found}, which is newer than this "
             f"probewatch (version {head()}): run the newer one."
