@@ -7,8 +7,10 @@ import threading
 import time
 
 from classifier.bundle import default_bundle_dir
+from classifier.catalogue_folder import INDEX
 from classifier.errors import ProbewatchError
 from classifier.pipeline import DEFAULT_HASH_KEY, Pipeline
+from service.http.discoveries import Discoveries
 from service.http.metrics import Metrics
 from service.http.parsing import Limits
 from service.http.refresher import Refresher
@@ -34,6 +36,7 @@ class Service:
         self.limits = Limits(settings.most_depth, round(settings.most_ahead_seconds * 1e6))
         self.store: Store = open_store(settings.store)
         self.metrics = Metrics()
+        self.discoveries = Discoveries(settings.runs)
         self.gate = Gate(self.store, settings.rate_per_second)
         self.scorer = Scorer(
             self.store, load_pipeline(settings), self.metrics, settings.most_waiting, settings.most_wait_ms / 1e3
@@ -44,6 +47,7 @@ class Service:
         self._opening: str | None = "The store is being opened."
         self._refused: str | None = None
         self._reloads = 0
+        self._catalogue_seen = _stamp(settings)
         self._stop = threading.Event()
         self._opener = threading.Thread(target=self._open, name="opener", daemon=True)
 
@@ -78,18 +82,20 @@ class Service:
         return (before.bundle_id, before.catalogue_id) != (after.bundle_id, after.catalogue_id)
 
     def _load(self) -> None:
+        self._catalogue_seen = _stamp(self.settings)
         loaded = load_pipeline(self.settings)
         with self.store.writing() as connection:
             check_facts(connection, loaded.hash_key, loaded.baselines)
         self.scorer.pipeline = loaded
 
     def _look_around(self) -> None:
-        """What other processes did, keys added and revoked, reloads asked for; and what time has done to event ids."""
+        """What others did, keys added and revoked, reloads asked for, the catalogue written to; and what time has done
+        to event ids."""
         self.gate.refresh()
         self._forget()
         with self.store.reading() as connection:
             asked = read_reloads(connection)
-        if asked == self._reloads:
+        if asked == self._reloads and _stamp(self.settings) == self._catalogue_seen:
             return
         self._reloads = asked
         try:
@@ -127,8 +133,19 @@ class Service:
         log.info("ready: bundle %s, catalogue %s", pipeline.bundle_id, pipeline.catalogue_id)
 
 
+def _stamp(settings: Settings) -> tuple[int, int] | None:
+    """Of the newest version of the catalogue: another one has another. None without any."""
+    try:
+        found = (settings.catalogue / INDEX).stat() if settings.catalogue is not None else None
+    except OSError:  # whoever loads it is told why
+        return None
+    return (found.st_ino, found.st_mtime_ns) if found is not None else None
+
+
 def load_pipeline(settings: Settings) -> Pipeline:
-    """Bundle and catalogue of the settings. Raises BundleError."""
+    """Bundle and catalogue of the settings; an empty folder is a catalogue to come. Raises BundleError."""
     key = settings.hash_key.get_secret_value().encode() if settings.hash_key is not None else DEFAULT_HASH_KEY
     bundle = settings.bundle if settings.bundle is not None else default_bundle_dir()
-    return Pipeline.load(bundle, key, settings.catalogue)
+    folder = settings.catalogue
+    is_to_come = folder is not None and folder.is_dir() and not (folder / INDEX).exists()
+    return Pipeline.load(bundle, key, None if is_to_come else folder)
