@@ -9,7 +9,9 @@ import time
 from classifier.bundle import default_bundle_dir
 from classifier.catalogue_folder import INDEX
 from classifier.errors import ProbewatchError
+from classifier.exceptions import AgreedException
 from classifier.pipeline import DEFAULT_HASH_KEY, Pipeline
+from service.exceptions import read_exceptions
 from service.http.discoveries import Discoveries
 from service.http.metrics import Metrics
 from service.http.parsing import Limits
@@ -20,6 +22,7 @@ from service.settings import Settings
 from service.store.erasure import MOST_FORGOTTEN, forget_events
 from service.store.facts import ask_reload, check_facts, read_reloads
 from service.store.opening import Store, open_store
+from service.store.reviewing import settle_exceptions
 from service.store.upgrade import upgrade
 
 log = logging.getLogger("probewatch.service")
@@ -36,6 +39,7 @@ class Service:
         self.limits = Limits(settings.most_depth, round(settings.most_ahead_seconds * 1e6))
         self.store: Store = open_store(settings.store)
         self.metrics = Metrics()
+        self._agreed = load_exceptions(settings)
         self.discoveries = Discoveries(settings.runs)
         self.gate = Gate(self.store, settings.rate_per_second)
         self.scorer = Scorer(
@@ -69,10 +73,11 @@ class Service:
         return self._opening if self._opening is not None else self.refresher.problem
 
     def reload(self) -> bool:
-        """Load bundle and catalogue again, here now and in every other process soon; whether anything changed.
+        """Load bundle, catalogue and exceptions again, here now and in every other process soon; whether a bundle or
+        catalogue changed.
 
         Raises:
-            BundleError: what is there now is refused; what was loaded before stays.
+            BundleError, InputError: what is there now is refused; what was loaded before stays.
         """
         before = self.scorer.pipeline
         self._load()
@@ -84,8 +89,10 @@ class Service:
     def _load(self) -> None:
         self._catalogue_seen = _stamp(self.settings)
         loaded = load_pipeline(self.settings)
+        agreed = load_exceptions(self.settings)
         with self.store.writing() as connection:
             check_facts(connection, loaded.hash_key, loaded.baselines)
+            settle_exceptions(connection, agreed, loaded.baselines)
         self.scorer.pipeline = loaded
 
     def _look_around(self) -> None:
@@ -126,6 +133,7 @@ class Service:
         pipeline = self.scorer.pipeline
         with self.store.writing() as connection:
             check_facts(connection, pipeline.hash_key, pipeline.baselines)
+            settle_exceptions(connection, self._agreed, pipeline.baselines)
             self._reloads = read_reloads(connection)
         self.gate.refresh()
         self.refresher.start()
@@ -140,6 +148,11 @@ def _stamp(settings: Settings) -> tuple[int, int] | None:
     except OSError:  # whoever loads it is told why
         return None
     return (found.st_ino, found.st_mtime_ns) if found is not None else None
+
+
+def load_exceptions(settings: Settings) -> list[AgreedException]:
+    """What the file of the settings says; nothing without one. Raises InputError."""
+    return read_exceptions(settings.exceptions) if settings.exceptions is not None else []
 
 
 def load_pipeline(settings: Settings) -> Pipeline:

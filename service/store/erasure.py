@@ -9,7 +9,7 @@ from sqlalchemy import Connection, text
 from service.store.audit import write_audit
 
 _OF_ACCOUNT = (
-    *("units", "states", "activity", "records", "uses", "traffic", "members", "reviews", "exemptions", "events"),
+    *("units", "states", "activity", "records", "uses", "traffic", "members", "links", "reviews", "events"),
     "accounts",
 )
 _DAYS = text("SELECT DISTINCT day FROM activity WHERE account_no = :no")
@@ -33,6 +33,7 @@ def erase_account(connection: Connection, account_id: str, who: str, hash_key: b
     days = {row.day for query in (_DAYS, _MATCHED) for row in connection.execute(query, {"no": number})}
     for name in _OF_ACCOUNT:
         connection.execute(text(f"DELETE FROM {name} WHERE account_no = :no"), {"no": number})
+    connection.execute(text("DELETE FROM exemptions WHERE account_id = :id"), {"id": account_id})
     for day in sorted(days):
         connection.execute(_CHANGED, {"day": day})
     write_audit(connection, who, "account erased", account_digest(account_id, hash_key))
