@@ -63,9 +63,19 @@ class Added:
     catalogue: Catalogue
 
 
+@contextmanager
+def answering() -> Iterator[None]:
+    """Answers errors of what the commands do as problems; options of theirs are fields here."""
+    try:
+        yield
+    except (UsageError, InputError, OutputError, BundleError) as error:
+        status = 409 if isinstance(error, OutputError | BundleError) else 422
+        raise Problem(status, "template-refused", re.sub(r"--(?=[a-z])", "", str(error))) from error
+
+
 def preview(service: Service, wanted: Wanted) -> Addition:
     """What would be added. Raises Problem as `add` does."""
-    with _problems():
+    with answering():
         return _prepared(service, wanted, _newest(service))
 
 
@@ -108,7 +118,7 @@ def writable(service: Service) -> Path:
     folder = service.settings.catalogue
     if folder is None:
         raise Problem(409, "no-catalogue", NO_CATALOGUE)
-    with _problems():
+    with answering():
         check_room(folder)
     return folder
 
@@ -123,7 +133,7 @@ def _prepared(service: Service, wanted: Wanted, pipeline: Pipeline) -> Addition:
 
 def looked(service: Service, run: str, top: int) -> Found:
     """The most suspicious findings of a run. Raises Problem 404, 409; 422 where its inputs cannot be read again."""
-    with _problems():
+    with answering():
         return service.discoveries.look(run, service.scorer.pipeline).listed(top)
 
 
@@ -142,7 +152,7 @@ def samples_of_finding(service: Service, run: str, finding: str) -> Callable[[Pi
 def _changed(service: Service, write: Callable[[Path, Pipeline], Written]) -> Written:
     """Have a catalogue written beside its newest version, and load it."""
     folder = writable(service)
-    with _problems(), _changing:
+    with answering(), _changing:
         for left in reversed(range(_TRIES)):
             try:
                 written = write(folder, _newest(service))
@@ -167,13 +177,3 @@ def _newest(service: Service) -> Pipeline:
 def _note(service: Service, who: str, action: str, subject: str) -> None:
     with service.store.writing() as connection:
         write_audit(connection, who, action, subject)
-
-
-@contextmanager
-def _problems() -> Iterator[None]:
-    """Answers errors of what the commands do as problems; options of theirs are fields here."""
-    try:
-        yield
-    except (UsageError, InputError, OutputError, BundleError) as error:
-        status = 409 if isinstance(error, OutputError | BundleError) else 422
-        raise Problem(status, "template-refused", re.sub(r"--(?=[a-z])", "", str(error))) from error
