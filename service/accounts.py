@@ -168,7 +168,7 @@ def _cases(columns: dict[str, pa.Array], judged: Judged) -> Iterator[Case]:
     campaigns, known = judged.campaigns.table, judged.particulars
     sizes = dict(zip(campaigns["campaign_id"].to_pylist(), campaigns["n_accounts"].to_pylist(), strict=True))
     excused: dict[str, list[tuple[AgreedException, int]]] = {}
-    for pair in judged.excused:
+    for pair in sorted(judged.excused, key=lambda pair: pair[0].family):
         excused.setdefault(pair[0].account, []).append(pair)
     needs = ("account_id", "decision", "capabilities", "n_units", "campaign_id")
     for name, decision, targets, n_units, campaign in zip(*(columns[n].to_pylist() for n in needs), strict=True):

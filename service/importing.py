@@ -12,7 +12,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from classifier.types import LABEL_SCHEMA, UNIT_SCHEMA
 from service.finished import read_finished
 from service.run import EVIDENCE, LABELS, RunFolder
 from service.store.erasure import account_digest
+from service.store.exemptions import end_of
 from service.store.facts import check_facts
 from service.store.opening import Store
 from service.store.reading import Review, read_account
@@ -115,11 +116,10 @@ def _agree(connection: Connection, agreed: list[dict[str, Any]], baselines: Base
     """Exceptions of the run as exemptions of the store, which an account's history names."""
     for one in agreed:
         known = read_account(connection, one["account"])
-        end = datetime.combine(date.fromisoformat(one["until"]), datetime.min.time(), UTC) + timedelta(days=1)
-        us = round(end.timestamp() * 1e6)
+        us = end_of(date.fromisoformat(one["until"]))
         reason = f"{one['family']}: {one['why']}"
         if known is None or any((past.until, past.reason) == (us, reason) for past in known.reviews):
             continue
         review = Review(EXEMPTED, one["why"], one["who"], us, time.time_ns() // 1000)
         digest = account_digest(one["account"], DEFAULT_HASH_KEY)
-        exempt_account(connection, known.totals["account_no"], one["family"], review, digest, baselines)
+        exempt_account(connection, known, one["family"], review, digest, baselines)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from classifier.errors import UsageError
-from service.options import AsJson, BundleDir, CatalogueDir, Quiet
+from service.options import AsJson, BundleDir, CatalogueDir, Exceptions, Quiet
 
 if TYPE_CHECKING:
     from service.settings import Settings
@@ -46,6 +46,7 @@ def serve(
     ] = None,
     bundle: BundleDir = None,
     catalogue: CatalogueDir = None,
+    exceptions: Exceptions = None,
 ) -> None:
     """Serve the scoring endpoint.
 
@@ -57,7 +58,7 @@ def serve(
     probewatch serve --host 0.0.0.0 --store postgresql://probewatch@db/probewatch
     """
     given = {"host": host, "port": port, "store": store, "workers": workers, "population": population}
-    settings = _settings(**given, bundle=bundle, catalogue=catalogue)
+    settings = _settings(**given, bundle=bundle, catalogue=catalogue, exceptions=exceptions)
     from service.http.server import serve as run
 
     run(settings)

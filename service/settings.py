@@ -29,7 +29,21 @@ class Settings(BaseSettings):
         description="Where evidence is kept: sqlite:///FILE or postgresql://USER@HOST/DATABASE.",
     )
     bundle: Path | None = Field(default=None, description="Folder of the bundle; the one shipped if not given.")
-    catalogue: Path | None = Field(default=None, description="Folder of your own signatures; none if not given.")
+    catalogue: Path | None = Field(
+        default=None, description="Folder of your own signatures, written by approvals; none if not given."
+    )
+    exceptions: Path | None = Field(
+        default=None, description="File of agreed exceptions, as `label --exceptions` takes it; none if not given."
+    )
+    runs: Path | None = Field(
+        default=None,
+        description="Folder of labelled runs, in which analysts look for new templates; none if not given.",
+    )
+    ordinary: str | None = Field(
+        default=None,
+        description="File, folder or glob of ordinary traffic, which new templates must not match; the sample that is "
+        "shipped if not given.",
+    )
     population: int = Field(
         default=1_000_000,
         ge=1,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ import pytest
 from service.store.keys import Role, add_key
 from tests.browsing import browser, drawn, findings
 from tests.console_store import POPULATION, imported, sample_run
+from tests.forgeries import QUILL, fill, rows
 from tests.serving import Running, running
 
 if TYPE_CHECKING:
@@ -32,7 +34,8 @@ def chrome() -> Iterator[Browser]:
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     folder = tmp_path_factory.mktemp("browser")
     url = imported(sample_run(folder / "run"), f"sqlite:///{folder / 'store.db'}")
-    with running(url, population=2 * POPULATION) as opened:
+    (folder / "local").mkdir()
+    with running(url, population=2 * POPULATION, runs=folder, catalogue=folder / "local") as opened:
         opened.score(account_id=f"hostile{XSS}", prompt=XSS, event_id=XSS)
         opened.publish()
         yield opened
@@ -74,7 +77,7 @@ def addresses(server: Running) -> list[str]:
     return [
         *("/", "/accounts", f"/account?id={FLAGGED}", f"/account/sheet?id={FLAGGED}", "/campaigns"),
         *(f"/campaign?id={campaign}", "/templates", f"/template?family={FAMILY}", "/try", "/account?id=unseen"),
-        f"/account?id={quote('hostile' + XSS)}",
+        *("/propose", "/discovered?run=run", f"/account?id={quote('hostile' + XSS)}"),
     ]
 
 
@@ -194,6 +197,30 @@ def test_a_prompt_is_tried(tab: Tab) -> None:
     page.wait_for_selector("#found")
     assert page.input_value("#t-prompt") == XSS
     assert page.locator("#found .chances dd").count() >= 5
+
+
+def test_a_template_is_tried_on_a_day_added_and_removed(tab: Tab) -> None:
+    page = tab.open("/templates")
+    page.click("text=Make one of samples")
+    samples = [json.dumps(row | {"prompt": row["prompt"] + XSS}) for row in rows(fill(QUILL, 12, seed=1))]
+    page.fill("#p-samples", "\n".join(samples))
+    page.fill("#p-family", "night_mill")
+    page.fill("#p-reason", f"ticket 4711 {XSS}")
+    page.select_option("#p-trial", "run")
+    page.click("text=Show what it would do")
+    page.wait_for_selector("#fired")
+    assert "0 prompts of 0 accounts" in page.inner_text("#fired").replace("\u00a0", " ")
+    assert findings(page) == [] and page.evaluate("() => window.hacked") is None
+    page.set_viewport_size(PHONE)  # type: ignore[arg-type]
+    assert page.evaluate("() => document.documentElement.scrollWidth") <= PHONE["width"]
+    page.click("text=Add it, in force at once")
+    page.wait_for_url("**/templates")
+    page.click("text=night_mill")
+    assert "ticket 4711" in page.inner_text("#h-local + ol") and findings(page) == []
+    page.fill("#d-reason", "a mistake")
+    page.click("text=Remove it from the catalogue")
+    page.wait_for_url("**/templates")
+    assert page.locator("text=night_mill").count() == 0
 
 
 def test_nothing_hostile_runs_in_any_field(tab: Tab) -> None:

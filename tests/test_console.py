@@ -409,7 +409,7 @@ def undecided(server: Running) -> set[str]:
 
 
 def test_every_review_on_the_page_is_tested_here(mine: Running) -> None:
-    assert [one.state for one in EFFECTS] == ["confirmed", "dismissed", "watched", "exempted"]
+    assert [one.state for one in EFFECTS] == ["confirmed", "dismissed", "watched", "exempted", "withdrawn"]
     said = words(mine.client.get(f"/account?id={FLAGGED}").text)
     assert all(one.does in said for one in EFFECTS)
 

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 
 from service.console.routes import add_console
-from service.http import accounts, operations, scoring
+from service.http import accounts, operations, scoring, templates
 from service.http.docs import document_calls
 from service.http.limits import Guard
 from service.http.problems import answer_with_problems
@@ -31,7 +31,7 @@ def create_app(settings: Settings) -> FastAPI:
     app = FastAPI(title="probewatch", version=version_of("probewatch"), lifespan=running, docs_url=None, redoc_url=None)
     app.state.service = service
     answer_with_problems(app)
-    for module in (scoring, accounts, operations):
+    for module in (scoring, accounts, templates, operations):
         app.include_router(module.router)
     document_calls(app)
     add_console(app, service)

@@ -196,24 +196,6 @@ class CampaignDetailOut(CampaignOut):
     accounts: list[str]
 
 
-class KnownTemplateOut(BaseModel):
-    """A signature that prompts are matched against."""
-
-    id: str
-    family: str
-    tier: str
-    technique: str | None
-    target: str | None
-
-
-class TemplatesOut(BaseModel):
-    """All signatures, of the bundle and of the catalogue."""
-
-    templates: list[KnownTemplateOut]
-    bundle_id: str
-    catalogue_id: str
-
-
 class ReloadOut(BaseModel):
     """What is loaded now."""
 

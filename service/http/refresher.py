@@ -17,7 +17,15 @@ from service.alerts.news import tell_campaigns, tell_flags
 from service.http.metrics import Metrics
 from service.http.published import Published
 from service.http.scorer import Scorer
-from service.store.campaigns import CampaignFinder, Publication, claim, publish, read_publication, read_version
+from service.store.campaigns import (
+    CampaignFinder,
+    Families,
+    Publication,
+    claim,
+    publish,
+    read_publication,
+    read_version,
+)
 from service.store.opening import Store
 from service.store.standing import read_thresholds
 
@@ -46,7 +54,7 @@ class Refresher:
         self._population, self._seconds = population, seconds
         self._look_around, self._tells = look_around, tells
         self._finder, self._unpublished = CampaignFinder(), False
-        self.publication = Publication(0, (), {})
+        self.publication = Publication(0, (), {}, {})
         self.problem: str | None = "Nothing is published yet."
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="refresher", daemon=True)
@@ -83,7 +91,7 @@ class Refresher:
             thresholds = read_thresholds(connection, self._population, self._scorer.pipeline.baselines)
             if read_version(connection) != self.publication.version:
                 self.publication = read_publication(connection)
-        self._scorer.published = Published(thresholds, self.publication.members, as_of)
+        self._scorer.published = Published(thresholds, self.publication.members, self.publication.links, as_of)
         self._metrics.as_of.set(as_of.timestamp())
         return thresholds
 
@@ -92,14 +100,16 @@ class Refresher:
         with self._store.writing() as connection:
             if not claim(connection, _us(began), _us(began + self._seconds)) and not claimed:
                 return
+        pipeline = self._scorer.pipeline
+        families = Families(pipeline.n_families, pipeline.approvals)
         with self._store.reading() as connection:
-            self._unpublished |= self._finder.refresh(connection)
+            self._unpublished |= self._finder.refresh(connection, families)
             if not self._unpublished:
                 return
-            found = self._finder.find(connection, self._scorer.pipeline.n_families)
+            found = self._finder.find(connection, families)
         with self._store.writing() as connection:
             if self._tells:
-                tell_campaigns(connection, found, _us(began))
+                tell_campaigns(connection, found.campaigns, _us(began))
             publish(connection, found, _us(began))
             took = time.time() - began
             claim(connection, 2**62, _us(time.time() + max(self._seconds, SHARE * took)))

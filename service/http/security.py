@@ -22,8 +22,8 @@ EVERYONE = frozenset(Role)
 
 OPEN = frozenset({"/livez", "/readyz", "/docs", "/openapi.json", "/login"})
 _STATIC = re.compile(r"/static/[a-z.]+")
-PAGES = re.compile(r"/|/accounts(\.csv)?|/account(/sheet)?|/campaigns?|/templates?|/try|/alerts")
-FORMS = re.compile(r"/login|/logout|/account/review|/try|/alerts/(test|retry)")
+PAGES = re.compile(r"/|/accounts(\.csv)?|/account(/sheet)?|/campaigns?|/templates?|/discovered|/propose|/try|/alerts")
+FORMS = re.compile(r"/login|/logout|/account/review|/propose|/template/drop|/try|/alerts/(test|retry)")
 """The console: what a browser asks for and sends, with its session where an API client has its key."""
 ACCESS: tuple[tuple[str, re.Pattern[str], frozenset[Role]], ...] = tuple(
     (method, re.compile(path), roles)
@@ -33,7 +33,9 @@ ACCESS: tuple[tuple[str, re.Pattern[str], frozenset[Role]], ...] = tuple(
         ("POST", r"/v1/accounts/.+/reviews", ANALYSTS),
         ("DELETE", r"/v1/accounts/.+", ADMINS),
         ("GET", r"/v1/campaigns(/[^/]+)?", ANALYSTS),
-        ("GET", r"/v1/templates", ANALYSTS),
+        ("GET", r"/v1/templates(/discovered)?", ANALYSTS),
+        ("POST", r"/v1/templates(/[^/]+/(approve|benign))?", ANALYSTS),
+        ("DELETE", r"/v1/templates/.+", ANALYSTS),
         ("POST", r"/v1/reload", ADMINS),
         ("GET", r"/metrics", EVERYONE),
         ("GET", r"/alerts", ADMINS),

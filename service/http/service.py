@@ -7,9 +7,13 @@ import threading
 import time
 
 from classifier.bundle import default_bundle_dir
+from classifier.catalogue_folder import INDEX
 from classifier.errors import ProbewatchError
+from classifier.exceptions import AgreedException
 from classifier.pipeline import DEFAULT_HASH_KEY, Pipeline
 from service.alerts.worker import Worker, alerting_of
+from service.exceptions import read_exceptions
+from service.http.discoveries import Discoveries
 from service.http.metrics import Metrics
 from service.http.parsing import Limits
 from service.http.refresher import Refresher
@@ -20,6 +24,7 @@ from service.retention import Retention
 from service.settings import Settings
 from service.store.facts import ask_reload, check_facts, read_reloads
 from service.store.opening import Store, open_store
+from service.store.reviewing import settle_exceptions
 from service.store.upgrade import upgrade
 
 log = logging.getLogger("probewatch.service")
@@ -35,6 +40,8 @@ class Service:
         self.limits = Limits(settings.most_depth, round(settings.most_ahead_seconds * 1e6))
         self.store: Store = open_store(settings.store)
         self.metrics = Metrics()
+        self._agreed = load_exceptions(settings)
+        self.discoveries = Discoveries(settings.runs)
         self.gate = Gate(self.store, settings.rate_per_second)
         self.traces = Traces(settings.traces_url) if settings.traces_url is not None else None
         self.scorer = Scorer(
@@ -64,6 +71,7 @@ class Service:
         self._opening: str | None = "The store is being opened."
         self._refused: str | None = None
         self._reloads = 0
+        self._catalogue_seen = _stamp(settings)
         self._stop = threading.Event()
         self._opener = threading.Thread(target=self._open, name="opener", daemon=True)
 
@@ -89,10 +97,11 @@ class Service:
         return self._opening if self._opening is not None else self.refresher.problem
 
     def reload(self) -> bool:
-        """Load bundle and catalogue again, here now and in every other process soon; whether anything changed.
+        """Load bundle, catalogue and exceptions again, here now and in every other process soon; whether a bundle or
+        catalogue changed.
 
         Raises:
-            BundleError: what is there now is refused; what was loaded before stays.
+            BundleError, InputError: what is there now is refused; what was loaded before stays.
         """
         before = self.scorer.pipeline
         self._load()
@@ -102,18 +111,22 @@ class Service:
         return (before.bundle_id, before.catalogue_id) != (after.bundle_id, after.catalogue_id)
 
     def _load(self) -> None:
+        self._catalogue_seen = _stamp(self.settings)
         loaded = load_pipeline(self.settings)
+        agreed = load_exceptions(self.settings)
         with self.store.writing() as connection:
             check_facts(connection, loaded.hash_key, loaded.baselines)
+            settle_exceptions(connection, agreed, loaded.baselines)
         self.scorer.pipeline = loaded
 
     def _look_around(self) -> None:
-        """What other processes did, keys added and revoked, reloads asked for; and forgetting what is past its time."""
+        """What others did, keys added and revoked, reloads asked for, the catalogue written to; and forgetting what is
+        past its time."""
         self.gate.refresh()
         self._retention.turn(time.time_ns() // 1000)
         with self.store.reading() as connection:
             asked = read_reloads(connection)
-        if asked == self._reloads:
+        if asked == self._reloads and _stamp(self.settings) == self._catalogue_seen:
             return
         self._reloads = asked
         try:
@@ -137,6 +150,7 @@ class Service:
         pipeline = self.scorer.pipeline
         with self.store.writing() as connection:
             check_facts(connection, pipeline.hash_key, pipeline.baselines)
+            settle_exceptions(connection, self._agreed, pipeline.baselines)
             self._reloads = read_reloads(connection)
         self.gate.refresh()
         self.refresher.start()
@@ -146,8 +160,24 @@ class Service:
         log.info("ready: bundle %s, catalogue %s", pipeline.bundle_id, pipeline.catalogue_id)
 
 
+def _stamp(settings: Settings) -> tuple[int, int] | None:
+    """Of the newest version of the catalogue: another one has another. None without any."""
+    try:
+        found = (settings.catalogue / INDEX).stat() if settings.catalogue is not None else None
+    except OSError:  # whoever loads it is told why
+        return None
+    return (found.st_ino, found.st_mtime_ns) if found is not None else None
+
+
+def load_exceptions(settings: Settings) -> list[AgreedException]:
+    """What the file of the settings says; nothing without one. Raises InputError."""
+    return read_exceptions(settings.exceptions) if settings.exceptions is not None else []
+
+
 def load_pipeline(settings: Settings) -> Pipeline:
-    """Bundle and catalogue of the settings. Raises BundleError."""
+    """Bundle and catalogue of the settings; an empty folder is a catalogue to come. Raises BundleError."""
     key = settings.hash_key.get_secret_value().encode() if settings.hash_key is not None else DEFAULT_HASH_KEY
     bundle = settings.bundle if settings.bundle is not None else default_bundle_dir()
-    return Pipeline.load(bundle, key, settings.catalogue)
+    folder = settings.catalogue
+    is_to_come = folder is not None and folder.is_dir() and not (folder / INDEX).exists()
+    return Pipeline.load(bundle, key, None if is_to_come else folder)

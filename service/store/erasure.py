@@ -9,7 +9,7 @@ from sqlalchemy import Connection, text
 from service.store.audit import write_audit
 
 _OF_ACCOUNT = (
-    *("units", "states", "activity", "records", "uses", "traffic", "members", "reviews", "exemptions", "events"),
+    *("units", "states", "activity", "records", "uses", "traffic", "members", "links", "reviews", "events"),
     "accounts",
 )
 _DAYS = text("SELECT DISTINCT day FROM activity WHERE account_no = :no")
@@ -42,6 +42,7 @@ def drop_account(connection: Connection, number: int, account_id: str) -> None:
         connection.execute(text(f"DELETE FROM {name} WHERE account_no = :no"), {"no": number})
     for name in ("alerts", "announced"):
         connection.execute(text(f"DELETE FROM {name} WHERE kind = 'flag' AND subject = :id"), {"id": account_id})
+    connection.execute(text("DELETE FROM exemptions WHERE account_id = :id"), {"id": account_id})
     for day in sorted(days):
         connection.execute(_CHANGED, {"day": day})
 

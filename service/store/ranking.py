@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from sqlalchemy import ColumnElement, Connection, Select, func, select, tuple_
 
 from classifier.online import evidence_of
+from classifier.reachback import review_places
 from classifier.types import Decision
 from classifier.verdicts import Thresholds, judge
-from service.store.reading import WHOLE, Known, decided, known_accounts
+from service.store.reading import WHOLE, Known, decided, has_links, known_accounts
 from service.store.schema import accounts, members, reviews, uses
 
 ORDER = (Decision.FLAG, Decision.REVIEW, Decision.CLEAR, Decision.INSUFFICIENT_EVIDENCE)
@@ -88,6 +89,7 @@ class _Walk:
 
     def __init__(self, connection: Connection, asked: Listing, thresholds: Thresholds) -> None:
         self._connection, self._asked, self._thresholds = connection, asked, thresholds
+        self._has_links = has_links(connection)
         self._conditions = [self._narrowed(one) for one in _conditions(asked, connection.dialect.name)]
 
     def after(self, place: Place | None, n: int) -> Iterator[tuple[Place, Known]]:
@@ -112,13 +114,13 @@ class _Walk:
     def _is_asked(self, known: Known) -> bool:
         if self._asked.capability is None:
             return True
-        found = judge(evidence_of(known.state), self._thresholds).capabilities[0]
-        return self._asked.capability in found
+        found = review_places(judge(evidence_of(known.state), self._thresholds), {0: known.links})
+        return self._asked.capability in found.capabilities[0]
 
     def _section(self, section: int, after: Place | None, n: int) -> list[tuple[Place, Known]]:
         decision, number = ORDER[section], accounts.c.account_no
         name = "log_review" if decision is Decision.REVIEW else "log_max_e"
-        key, conditions = accounts.c[name], [decided(decision, self._thresholds), *self._conditions]
+        key, conditions = accounts.c[name], [decided(decision, self._thresholds, self._has_links), *self._conditions]
         if after is not None:
             conditions.append(tuple_(key, number) < tuple_(after.key, after.account_no))
         query = WHOLE.where(*conditions).order_by(key.desc(), number.desc()).limit(n)

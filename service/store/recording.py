@@ -146,7 +146,7 @@ def record(
     write_many(connection, _NEW_EVENT, [(*key, number, now) for key, number in events if key is not None])
     numbers = [known[name].number for name in observed["account_id"].to_pylist()]
     touched = {one.number: one for one in own}
-    rows = excused(connection, units_of(observed, numbers))
+    rows = units_of(observed, numbers)
     _advance(connection, _store_units(connection, rows, touched), touched, baselines)
     _add_up(fresh, own)
     _record_uses(connection, fresh, own)
@@ -208,7 +208,8 @@ def _store_units(connection: Connection, rows: Sequence[Unit], own: Mapping[int,
     write_many(connection, _UPSERT_UNIT, new + moved)
     late = {row.account_no for row in moved}
     late |= {row.account_no for row in new if (row.us, row.event_id) <= own[row.account_no].last}
-    days = {row.us // DAY_US for row in new + moved if row.y} | {stored[row[:3]].us // DAY_US for row in moved}
+    days = {row.us // DAY_US for row in new + moved if row.matched and not row.y_public}
+    days |= {stored[row[:3]].us // DAY_US for row in moved}
     return _Changes(new, late, days)
 
 
@@ -226,7 +227,7 @@ def _advance(connection: Connection, changes: _Changes, own: Mapping[int, Accoun
 
 def _fold(connection: Connection, rows: Sequence[Unit], own: Mapping[int, Account], baselines: Baselines) -> None:
     """Fold units, none of them late, into the states of their accounts, and store these."""
-    rows = sorted(rows, key=lambda row: (row.account_no, row.us, row.event_id))
+    rows = sorted(excused(connection, rows), key=lambda row: (row.account_no, row.us, row.event_id))
     begun = [i for i, row in enumerate(rows) if i == 0 or _event(row) != _event(rows[i - 1])]
     number = np.zeros(len(rows), np.int64)
     number[begun[1:]] = 1

@@ -94,6 +94,7 @@ units = _table(
     clustered=True,
 )
 _index("units_verified", units.c.us, "y > 0")
+_index("units_early", units.c.us, "matched > 0 AND y = 0 AND y_public = 0")  # before an approval
 
 activity = _table(  # when an account became active on a day: what family evidence counts
     "activity",
@@ -166,6 +167,18 @@ members = _table(
     "members",
     Column("account_no", BigInteger, primary_key=True, autoincrement=False),
     Column("campaign_id", _TEXT, nullable=False, index=True),
+    Column("linked", SmallInteger, nullable=False, server_default="0"),  # 1: shown in it, and not counted
+)
+
+links = _table(  # what accounts sent of local families before these were approved: no evidence
+    "links",
+    Column("account_no", BigInteger, primary_key=True, autoincrement=False),
+    Column("family", _TEXT, primary_key=True),
+    Column("n_units", BigInteger, nullable=False),
+    Column("first_us", BigInteger, nullable=False),
+    Column("approved_us", BigInteger, nullable=False),
+    Column("target", _TEXT),
+    clustered=True,
 )
 
 reviews = _table(
@@ -181,8 +194,11 @@ reviews = _table(
 
 exemptions = _table(  # an account's matches of a family, up to a time, that count for nothing
     "exemptions",
-    Column("account_no", BigInteger, primary_key=True, autoincrement=False),
+    Column("account_id", _TEXT, primary_key=True),  # agreed upon before the account was seen, some of them
     Column("family", _TEXT, primary_key=True),
+    Column("origin", _TEXT, primary_key=True),
+    Column("who", _TEXT, nullable=False),
+    Column("why", _TEXT, nullable=False),
     Column("until", BigInteger, nullable=False),
     clustered=True,
 )
