@@ -108,8 +108,13 @@ def test_the_demo_prints_what_the_readme_shows(folder: Path, capsys: pytest.Capt
         for block in blocks((ROOT / "README.md").read_text())
         if block.text.startswith("probewatch label data/")
     )
-    said = Ran(capsys, "demo").out.replace(f"{ROOT}/", "").replace("\u00a0", " ")
-    assert [line.rstrip() for line in said.strip().splitlines()] == shown.strip().splitlines()
+    said = Ran(capsys, "demo").out.replace(f"{ROOT}/", "")  # as in this folder
+    assert lines_of(said) == lines_of(shown)
+
+
+def lines_of(text: str) -> list[str]:
+    """Its lines, whatever kind of space stands in them."""
+    return [" ".join(line.split()) for line in text.strip().splitlines()]
 
 
 # --- examples ---------------------------------------------------------------------------------------------------------
