@@ -12,6 +12,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from classifier.evidence import DAY_US
 from classifier.types import LEVELS, TARGETS, Channel
 from service.console.evidence_path import EvidencePath, evidence_path
 from service.console.pages import PageRoute, page
@@ -27,6 +28,7 @@ from service.report_types import Account
 from service.report_view import account_views, activity_summary
 from service.report_words import title_of
 from service.store.codec import Unit, levels_of
+from service.store.context_sums import ModelUse, read_account_models, read_account_organisations, read_n_users
 from service.store.overview import DaySums, read_account_days
 from service.store.ranking import Listing, read_ranked
 from service.store.reading import Known, Review, read_account, read_units
@@ -76,6 +78,9 @@ class Seen:
     path: EvidencePath
     rhythm: list[list[int]]
     linked: list[Account]
+    models: list[ModelUse]
+    organisations: list[str]
+    n_users: int
 
 
 @router.get("/account")
@@ -107,6 +112,7 @@ def account_page(request: Request, account_id: str, status: int, problem: str | 
         most=max((max(row) for row in seen.rhythm), default=0),
         shades=SHADES,
         weekdays=WEEKDAYS,
+        day_us=DAY_US,
         figures={"path": path_figure(seen.path, threshold), "mix": activity_figure(periods, ("", "This account"))},
     )
 
@@ -141,6 +147,8 @@ def look(service: Service, standing: Standing, account_id: str) -> Seen:
             raise Problem(404, "unknown-account", "There is no such account: nothing of it was seen, or it was erased.")
         number = known.totals["account_no"]
         units, days = read_units(connection, number), read_account_days(connection, number)
+        models, organisations = read_account_models(connection, number), read_account_organisations(connection, number)
+        users = read_n_users(connection, [number])
         of_campaign = Listing(campaign_id=known.campaign_id)
         around = (
             read_ranked(connection, of_campaign, standing.thresholds, None, LINKED + 1).accounts
@@ -166,6 +174,9 @@ def look(service: Service, standing: Standing, account_id: str) -> Seen:
         days=days,
         path=evidence_path(units, pipeline.baselines),
         rhythm=_rhythm(units),
+        models=models,
+        organisations=organisations,
+        n_users=users.get(number, 0),
         linked=standing.accounts_of([one for one in around if one.totals["account_no"] != number][:LINKED]),
     )
 

@@ -22,6 +22,7 @@ from classifier.evidence import Baselines
 from classifier.labeler import Labelled
 from classifier.pipeline import Pipeline
 from classifier.types import EVENT_SCHEMA
+from service.context import Context, contexts_of
 from service.http.answers import Answer, say
 from service.http.metrics import Metrics
 from service.http.parsing import Event
@@ -52,6 +53,7 @@ class _Wave:
     places: Sequence[int]
     labelled: Labelled
     supplied: Sequence[bool]
+    contexts: Sequence[Context | None]
 
 
 @dataclass(frozen=True)
@@ -214,7 +216,8 @@ class Scorer:
 
 def _wave(pipeline: Pipeline, events: Sequence[Event], places: Sequence[int]) -> _Wave:
     own = [events[i] for i in places]
-    return _Wave(places, pipeline.label(_batch(own)), [event.supplied for event in own])
+    contexts = contexts_of([event.context for event in own], pipeline.hash_key)
+    return _Wave(places, pipeline.label(_batch(own)), [event.supplied for event in own], contexts)
 
 
 def _joined(waves: Sequence[_Wave]) -> list[list[_Wave]]:
@@ -238,7 +241,8 @@ def _record_joined(
     labels = pa.concat_tables([wave.labelled.labels for wave in waves])
     units = pa.concat_tables([wave.labelled.units for wave in waves])
     supplied = [own for wave in waves for own in wave.supplied]
-    done, start = record(connection, labels, units, supplied, baselines, now), 0
+    contexts = [context for wave in waves for context in wave.contexts]
+    done, start = record(connection, labels, units, supplied, baselines, now, contexts), 0
     for wave in waves:
         end = start + len(wave.places)
         yield Recorded(done.fates[start:end], done.accounts[start:end])

@@ -22,7 +22,9 @@ EVERYONE = frozenset(Role)
 
 OPEN = frozenset({"/livez", "/readyz", "/docs", "/openapi.json", "/login"})
 _STATIC = re.compile(r"/static/[a-z.]+")
-PAGES = re.compile(r"/|/accounts(\.csv)?|/account(/sheet)?|/campaigns?|/templates?|/try")
+PAGES = re.compile(
+    r"/|/accounts(\.csv)?|/account(/sheet)?|/campaigns?|/templates?|/models?|/organisations|/beginnings|/try"
+)
 FORMS = re.compile(r"/login|/logout|/account/review|/try")
 """The console: what a browser asks for and sends, with its session where an API client has its key."""
 ACCESS: tuple[tuple[str, re.Pattern[str], frozenset[Role]], ...] = tuple(
