@@ -15,7 +15,7 @@ from starlette.responses import Response
 from classifier.evidence import DAY_US
 from classifier.types import LEVELS, TARGETS, Channel
 from service.console.evidence_path import EvidencePath, evidence_path
-from service.console.pages import PageRoute, page
+from service.console.pages import PageRoute, page, who_of
 from service.console.plots import day_counts, path_figure
 from service.console.review_words import EFFECTS, verdict_sentence
 from service.console.standing import Standing, moment_of, standing_of
@@ -29,6 +29,8 @@ from service.report_view import account_views, activity_summary
 from service.report_words import title_of
 from service.store.codec import Unit, levels_of
 from service.store.context_sums import ModelUse, read_account_models, read_account_organisations, read_n_users
+from service.store.erasure import account_digest
+from service.store.excerpts import Excerpt, read_excerpts
 from service.store.overview import DaySums, read_account_days
 from service.store.ranking import Listing, read_ranked
 from service.store.reading import Known, Review, read_account, read_units
@@ -84,12 +86,14 @@ class Seen:
 
 
 @router.get("/account")
-def show_account(request: Request, id: str = "") -> Response:
-    """Everything that is known of an account."""
-    return account_page(request, id, 200, None)
+def show_account(request: Request, id: str = "", excerpts: str = "") -> Response:
+    """Everything that is known of an account; excerpts, where any are kept, for who asks for them."""
+    return account_page(request, id, 200, None, with_excerpts=bool(excerpts))
 
 
-def account_page(request: Request, account_id: str, status: int, problem: str | None) -> Response:
+def account_page(
+    request: Request, account_id: str, status: int, problem: str | None, with_excerpts: bool = False
+) -> Response:
     """The page; `problem`: why a review was not taken."""
     service, standing = service_of(request), standing_of(request)
     seen = look(service, standing, account_id)
@@ -113,6 +117,8 @@ def account_page(request: Request, account_id: str, status: int, problem: str | 
         shades=SHADES,
         weekdays=WEEKDAYS,
         day_us=DAY_US,
+        keeps_excerpts=service.settings.excerpt_hours > 0,
+        excerpts=_excerpts(request, seen) if with_excerpts and service.settings.excerpt_hours else None,
         figures={"path": path_figure(seen.path, threshold), "mix": activity_figure(periods, ("", "This account"))},
     )
 
@@ -179,6 +185,14 @@ def look(service: Service, standing: Standing, account_id: str) -> Seen:
         n_users=users.get(number, 0),
         linked=standing.accounts_of([one for one in around if one.totals["account_no"] != number][:LINKED]),
     )
+
+
+def _excerpts(request: Request, seen: Seen) -> list[Excerpt]:
+    """What is kept of the account's prompts; that it was read stands in the audit log."""
+    service, totals = service_of(request), seen.known.totals
+    digest = account_digest(totals["account_id"], service.scorer.pipeline.hash_key)
+    with service.store.writing() as connection:
+        return read_excerpts(connection, totals["account_no"], who_of(request), digest)
 
 
 def _families(units: Sequence[Unit], facts: dict[str, Any]) -> list[FamilyRow]:

@@ -16,6 +16,7 @@ from service.http.scorer import Scorer
 from service.http.security import Gate
 from service.settings import Settings
 from service.store.erasure import MOST_FORGOTTEN, forget_events
+from service.store.excerpts import forget_excerpts
 from service.store.facts import ask_reload, check_facts, read_reloads
 from service.store.opening import Store, open_store
 from service.store.upgrade import upgrade
@@ -36,7 +37,12 @@ class Service:
         self.metrics = Metrics()
         self.gate = Gate(self.store, settings.rate_per_second)
         self.scorer = Scorer(
-            self.store, load_pipeline(settings), self.metrics, settings.most_waiting, settings.most_wait_ms / 1e3
+            self.store,
+            load_pipeline(settings),
+            self.metrics,
+            settings.most_waiting,
+            settings.most_wait_ms / 1e3,
+            settings.excerpt_characters if settings.excerpt_hours else 0,
         )
         self.refresher = Refresher(
             self.store, self.scorer, self.metrics, settings.population, settings.refresh_seconds, self._look_around
@@ -98,6 +104,9 @@ class Service:
             log.error("reload refused, what was loaded before stays: %s", error)
 
     def _forget(self) -> None:
+        kept_since = time.time_ns() // 1000 - round(self.settings.excerpt_hours * 3_600_000_000)
+        with self.store.writing() as connection:
+            forget_excerpts(connection, kept_since)  # all of them, if none are to be kept any more
         before = time.time_ns() // 1000 - round(self.settings.retention_hours * 3_600_000_000)
         for _ in range(_FORGET_TURNS):
             with self.store.writing() as connection:
