@@ -25,8 +25,9 @@ from classifier.errors import InputError
 from classifier.evidence import Baselines
 from classifier.pipeline import DEFAULT_HASH_KEY
 from classifier.types import LABEL_SCHEMA, UNIT_SCHEMA
+from service.context import CONTEXT_SCHEMA, Context, contexts_in
 from service.finished import read_finished
-from service.run import EVIDENCE, LABELS, RunFolder
+from service.run import CONTEXT, EVIDENCE, LABELS, RunFolder
 from service.store.erasure import account_digest
 from service.store.exemptions import end_of
 from service.store.facts import check_facts
@@ -83,6 +84,7 @@ def _import_part(run: RunFolder, part_id: str, store: Store, baselines: Baseline
     """Record what is not in of a part; yields how many events, and whether they are new."""
     labels = _table(run.path / LABELS / f"{part_id}.parquet", LABEL_SCHEMA)
     units = _table(run.path / EVIDENCE / f"units-{part_id}.parquet", UNIT_SCHEMA)
+    contexts = _contexts(run.path / CONTEXT / f"{part_id}.parquet")
     name = f"{run.settings.bundle_id}/{run.settings.catalogue_id}/{part_id}"
     with store.reading() as connection:
         done = connection.execute(_DONE, {"part": name}).scalar()
@@ -93,9 +95,15 @@ def _import_part(run: RunFolder, part_id: str, store: Store, baselines: Baseline
         some = labels.slice(at, CHUNK)
         own = units.filter(pc.is_in(units["event_id"], some["event_id"].combine_chunks()))
         with store.writing() as connection:
-            record(connection, some, own, [True] * len(some), baselines, time.time_ns() // 1000)
+            known = [contexts.get(event_id) for event_id in some["event_id"].to_pylist()] if contexts else []
+            record(connection, some, own, [True] * len(some), baselines, time.time_ns() // 1000, known)
             write_many(connection, upsert(imports), [(name, at + len(some))])
         yield len(some), True
+
+
+def _contexts(path: Path) -> dict[str, Context]:
+    """Context by event id; nothing where the part has none."""
+    return contexts_in(_table(path, CONTEXT_SCHEMA)) if path.exists() else {}
 
 
 def _table(path: Path, schema: pa.Schema) -> pa.Table:

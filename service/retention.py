@@ -6,6 +6,7 @@ settings -> **retention** -> store.retention
 from __future__ import annotations
 
 import secrets
+from dataclasses import fields
 
 from service.settings import Settings
 from service.store.audit import write_audit
@@ -19,14 +20,15 @@ REST = 60_000_000
 """After a turn that found nothing, us."""
 _DAY, _HOUR = 86_400_000_000, 3_600_000_000
 _LEASE = "retention"
-_NOTHING = Pruned(0, 0, 0)
+_NOTHING = Pruned(0, 0, 0, 0)
 
 
 def limits_of(settings: Settings, now: int) -> Limits:
     """What the settings let be kept at a time (us)."""
     accounts = now - settings.keep_account_days * _DAY if settings.keep_account_days else None
     events = now - round(settings.retention_hours * _HOUR)
-    return Limits(now, events, accounts, now - settings.keep_alert_days * _DAY)
+    excerpts = now - round(settings.excerpt_hours * _HOUR)  # all of them, if none are to be kept any more
+    return Limits(now, events, accounts, now - settings.keep_alert_days * _DAY, excerpts)
 
 
 class Retention:
@@ -73,4 +75,4 @@ def would_prune(store: Store, settings: Settings, now: int) -> Prunable:
 
 
 def _sum(one: Pruned, other: Pruned) -> Pruned:
-    return Pruned(one.n_events + other.n_events, one.n_accounts + other.n_accounts, one.n_messages + other.n_messages)
+    return Pruned(*(getattr(one, item.name) + getattr(other, item.name) for item in fields(Pruned)))

@@ -58,6 +58,14 @@ class Settings(BaseSettings):
     retention_hours: float = Field(
         default=168, gt=0, description="How long an event id is remembered: within it, a retry counts nothing."
     )
+    excerpt_hours: float = Field(
+        default=0,
+        ge=0,
+        description="How long redacted beginnings of suspect prompts are kept; 0: none are.",
+    )
+    excerpt_characters: int = Field(
+        default=300, ge=20, le=2_000, description="How much of such a prompt is kept, if any is."
+    )
     most_ahead_seconds: float = Field(
         default=300, ge=0, description="How far ahead of this clock an event's time may be."
     )

@@ -36,7 +36,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     url = imported(sample_run(folder / "run"), f"sqlite:///{folder / 'store.db'}")
     (folder / "local").mkdir()
     with running(url, population=2 * POPULATION, runs=folder, catalogue=folder / "local") as opened:
-        opened.score(account_id=f"hostile{XSS}", prompt=XSS, event_id=XSS)
+        opened.score(
+            **{"account_id": f"hostile{XSS}", "prompt": XSS, "event_id": XSS},
+            **{"model": XSS, "org_id": XSS, "end_user_id": XSS},
+        )
         opened.publish()
         yield opened
 
@@ -78,6 +81,8 @@ def addresses(server: Running) -> list[str]:
         *("/", "/accounts", f"/account?id={FLAGGED}", f"/account/sheet?id={FLAGGED}", "/campaigns"),
         *(f"/campaign?id={campaign}", "/templates", f"/template?family={FAMILY}", "/try", "/account?id=unseen"),
         *("/propose", "/discovered?run=run", f"/account?id={quote('hostile' + XSS)}"),
+        *("/models", f"/model?name={quote(XSS)}", "/organisations", "/beginnings"),
+        f"/accounts?organisation={quote(XSS)}",
     ]
 
 
@@ -103,6 +108,29 @@ def test_axe_finds_nothing_serious(chrome: Browser, server: Running) -> None:
     for path in addresses(server)[:3]:
         assert findings(opened.open(path)) == [], path
     opened.context.close()
+
+
+def test_three_clicks_lead_to_why_and_to_what_else_belongs_to_it(tab: Tab) -> None:
+    page = tab.open("/")
+    page.locator(".cards a").first.click()  # what was found: a campaign
+    page.locator("main table a[href^='/account?']").first.click()  # one of its accounts
+    drawn(page)
+    why = page.locator("section[aria-labelledby=h-why]")
+    assert why.locator(".reasons li").count() >= 1 and "match" in why.inner_text()
+    linked = page.locator("section[aria-labelledby=h-linked] a[href^='/account?']")
+    assert linked.count() == 5  # the others of its campaign
+    name = linked.first.inner_text()
+    linked.first.click()
+    assert name in page.locator("h1").inner_text()
+
+
+def test_the_first_page_is_light_but_for_the_plot_library(tab: Tab) -> None:
+    sizes: dict[str, int] = {}
+    tab.page.on("response", lambda answer: sizes.update({answer.url: len(answer.body())}))
+    tab.open("/")
+    own = {url: size for url, size in sizes.items() if "plotly" not in url}
+    assert len(own) >= 4 and len(sizes) == len(own) + 1
+    assert sum(own.values()) <= 300_000, own
 
 
 def test_what_was_tried_is_accessible_too(tab: Tab) -> None:

@@ -11,6 +11,7 @@ from service.console import (
     assets,
     campaigns,
     catalogue,
+    context,
     login,
     overview,
     proposing,
@@ -24,6 +25,6 @@ from service.http.service import Service
 def add_console(app: FastAPI, service: Service) -> None:
     """Serve the console beside the API."""
     app.state.standing = Standing(service)
-    pages = (login, overview, accounts, account, reviews, campaigns, catalogue, proposing, trying, alerts)
+    pages = (login, overview, accounts, account, reviews, campaigns, catalogue, proposing, context, trying, alerts)
     for module in (assets, *pages):
         app.include_router(module.router)

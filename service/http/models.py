@@ -37,6 +37,9 @@ class EventIn(BaseModel):
     tools: list[Any] | None = None
     event_id: str | int | None = Field(None, description="Makes retries harmless: the same id again counts nothing.")
     timestamp: str | float | None = Field(None, description="ISO 8601 or epoch, UTC; now if not given.")
+    model: str | None = Field(None, description="Context, shown and never evidence, as the next two are.")
+    org_id: str | int | None = None
+    end_user_id: str | int | None = Field(None, description="Of it a keyed hash is counted, and nothing kept.")
 
 
 class BatchIn(BaseModel):

@@ -11,7 +11,7 @@ import asyncio
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from queue import Queue
@@ -24,14 +24,17 @@ from classifier.evidence import Baselines
 from classifier.labeler import Labelled
 from classifier.pipeline import Pipeline
 from classifier.types import EVENT_SCHEMA
+from service.context import Context, contexts_of
+from service.excerpts import excerpt
 from service.http.answers import Answer, say
 from service.http.metrics import Metrics
 from service.http.parsing import Event
 from service.http.problems import Problem, unavailable
 from service.http.published import Published
 from service.http.tracing import Traces
+from service.store.excerpts import keep_excerpts
 from service.store.opening import Store, StoreConflictError, StoreError
-from service.store.recording import Recorded, record
+from service.store.recording import Fate, Recorded, record
 
 if TYPE_CHECKING:
     from opentelemetry.trace import SpanContext
@@ -40,6 +43,8 @@ MOST_TURN = 256
 """Events in a turn, unless one request brings more."""
 MOST_LABELLED = 1
 """Turns that are labelled and wait to be committed."""
+LEAST_EXCERPT = 0.9
+"""Extraction probability from which the beginning of a prompt is kept, where excerpts are: a match has more."""
 _TRIES = 3
 _TIMESTAMP = EVENT_SCHEMA.field("timestamp").type
 _SMOOTHING = 0.2
@@ -59,6 +64,8 @@ class _Wave:
     places: Sequence[int]
     labelled: Labelled
     supplied: Sequence[bool]
+    contexts: Sequence[Context | None]
+    excerpts: Mapping[str, tuple[float, str]]  # by event id: how strong, and the redacted text
 
 
 @dataclass(frozen=True)
@@ -84,9 +91,12 @@ class Scorer:
         metrics: Metrics,
         most_waiting: int,
         most_wait: float,
+        most_excerpt: int = 0,
         traces: Traces | None = None,
     ) -> None:
+        """`most_excerpt`: characters of an excerpt; none are kept if 0."""
         self._store, self.pipeline, self._metrics, self._traces = store, pipeline, metrics, traces
+        self._most_excerpt = most_excerpt
         self.published: Published | None = None
         self._most_waiting, self._most_wait = most_waiting, most_wait
         self._jobs: deque[_Job] = deque()
@@ -163,15 +173,22 @@ class Scorer:
         pipeline, events = self.pipeline, [event for job in jobs for event in job.events]
         answers: list[Answer | None] = [None] * len(events)
         try:
-            waves = [_wave(pipeline, events, places) for places in _waves(events)]
+            waves = [self._wave(pipeline, events, places) for places in _waves(events)]
         except Exception:  # noqa: BLE001 (the edge: an event that cannot be labelled must not stop the others)
             waves = []
             for i in range(len(events)):
                 try:
-                    waves.append(_wave(pipeline, events, [i]))
+                    waves.append(self._wave(pipeline, events, [i]))
                 except Exception as error:  # noqa: BLE001
                     answers[i] = _our_fault(error)
         return _Turn(jobs, answers, waves, pipeline)
+
+    def _wave(self, pipeline: Pipeline, events: Sequence[Event], places: Sequence[int]) -> _Wave:
+        own = [events[i] for i in places]
+        contexts = contexts_of([event.context for event in own], pipeline.hash_key)
+        labelled = pipeline.label(_batch(own))
+        excerpts = _excerpts(own, labelled.labels, self._most_excerpt) if self._most_excerpt else {}
+        return _Wave(places, labelled, [event.supplied for event in own], contexts, excerpts)
 
     def _commit_all(self) -> None:
         """Commit all that is labelled by now in one transaction, and answer."""
@@ -238,9 +255,11 @@ class Scorer:
         self._metrics.rejected.inc(len(problems) - failed)
 
 
-def _wave(pipeline: Pipeline, events: Sequence[Event], places: Sequence[int]) -> _Wave:
-    own = [events[i] for i in places]
-    return _Wave(places, pipeline.label(_batch(own)), [event.supplied for event in own])
+def _excerpts(events: Sequence[Event], labels: pa.Table, most: int) -> dict[str, tuple[float, str]]:
+    """Of the events that say much: by their ids, p_extraction and the redacted beginning."""
+    chances = labels["p_extraction"].to_pylist()
+    pairs = zip(events, chances, strict=True)
+    return {event.event_id: (p, excerpt(event.prompt, most)) for event, p in pairs if p >= LEAST_EXCERPT}
 
 
 def _joined(waves: Sequence[_Wave]) -> list[list[_Wave]]:
@@ -264,7 +283,15 @@ def _record_joined(
     labels = pa.concat_tables([wave.labelled.labels for wave in waves])
     units = pa.concat_tables([wave.labelled.units for wave in waves])
     supplied = [own for wave in waves for own in wave.supplied]
-    done, start = record(connection, labels, units, supplied, baselines, now), 0
+    contexts = [context for wave in waves for context in wave.contexts]
+    done, start = record(connection, labels, units, supplied, baselines, now, contexts), 0
+    excerpts = {name: one for wave in waves for name, one in wave.excerpts.items()}
+    if excerpts:
+        rows = zip(labels["event_id"].to_pylist(), done.fates, done.accounts, strict=True)
+        counted = [(name, one) for name, fate, one in rows if fate is Fate.COUNTED and name in excerpts]
+        keep_excerpts(
+            connection, [(one.number, name, now, *excerpts[name]) for name, one in counted if one is not None]
+        )
     for wave in waves:
         end = start + len(wave.places)
         yield Recorded(done.fates[start:end], done.accounts[start:end])

@@ -22,7 +22,10 @@ EVERYONE = frozenset(Role)
 
 OPEN = frozenset({"/livez", "/readyz", "/docs", "/openapi.json", "/login"})
 _STATIC = re.compile(r"/static/[a-z.]+")
-PAGES = re.compile(r"/|/accounts(\.csv)?|/account(/sheet)?|/campaigns?|/templates?|/discovered|/propose|/try|/alerts")
+PAGES = re.compile(
+    r"/|/accounts(\.csv)?|/account(/sheet)?|/campaigns?|/templates?|/discovered|/propose|/models?|/organisations"
+    r"|/beginnings|/try|/alerts"
+)
 FORMS = re.compile(r"/login|/logout|/account/review|/propose|/template/drop|/try|/alerts/(test|retry)")
 """The console: what a browser asks for and sends, with its session where an API client has its key."""
 ACCESS: tuple[tuple[str, re.Pattern[str], frozenset[Role]], ...] = tuple(

@@ -50,6 +50,7 @@ class Service:
             self.metrics,
             settings.most_waiting,
             settings.most_wait_ms / 1e3,
+            settings.excerpt_characters if settings.excerpt_hours else 0,
             self.traces,
         )
         self.alerting = alerting_of(settings)

@@ -10,6 +10,7 @@ from service.store.audit import write_audit
 
 _OF_ACCOUNT = (
     *("units", "states", "activity", "records", "uses", "traffic", "members", "links", "reviews", "events"),
+    *("account_models", "account_organisations", "end_users", "excerpts"),
     "accounts",
 )
 _DAYS = text("SELECT DISTINCT day FROM activity WHERE account_no = :no")

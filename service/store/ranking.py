@@ -15,8 +15,9 @@ from classifier.online import evidence_of
 from classifier.reachback import review_places
 from classifier.types import Decision
 from classifier.verdicts import Thresholds, judge
+from service.store.context_sums import Mix, began
 from service.store.reading import WHOLE, Known, decided, has_links, known_accounts
-from service.store.schema import accounts, members, reviews, uses
+from service.store.schema import account_organisations, accounts, members, reviews, uses
 
 ORDER = (Decision.FLAG, Decision.REVIEW, Decision.CLEAR, Decision.INSUFFICIENT_EVIDENCE)
 """Decisions, gravest first."""
@@ -38,8 +39,8 @@ class Place:
 
 @dataclass(frozen=True)
 class Listing:
-    """Which accounts are listed; None: any. Times in us; `search`: part of the id; `open_at`: without a closing review
-    at that time."""
+    """Which accounts are listed; None: any. Times in us; `search`: part of the id; `began`: the hour in which they
+    were first seen, and their mix; `open_at`: without a closing review at that time."""
 
     decision: Decision | None = None
     capability: str | None = None
@@ -47,6 +48,8 @@ class Listing:
     campaign_id: str | None = None
     seen_since: int | None = None
     search: str | None = None
+    org_id: str | None = None
+    began: tuple[int, Mix] | None = None
     open_at: int | None = None
 
 
@@ -142,6 +145,11 @@ def _conditions(asked: Listing, dialect: str) -> list[Hits]:
     if asked.campaign_id is not None:
         own = select(members.c.account_no).where(members.c.campaign_id == asked.campaign_id)
         found.append(Hits(number.in_(own), own))
+    if asked.org_id is not None:
+        theirs = select(account_organisations.c.account_no).where(account_organisations.c.org_id == asked.org_id)
+        found.append(Hits(number.in_(theirs), theirs))
+    if asked.began is not None:
+        found.append(_of(began(*asked.began)))
     if asked.seen_since is not None:
         found.append(_of(accounts.c.last_seen >= asked.seen_since))
     if asked.search is not None:

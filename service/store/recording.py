@@ -21,7 +21,9 @@ from sqlalchemy import Connection
 from classifier.evidence import DAY_US, Baselines
 from classifier.online import STATE, Folded, States, Steps, empty_states, fold, stack_states
 from classifier.types import Channel
+from service.context import Context
 from service.store.codec import EventKey, Unit, count_units, event_key, to_signed, units_of
+from service.store.context import record_context
 from service.store.exemptions import excused
 from service.store.schema import LEAST_LOG_M, accounts, records, states, units, uses
 from service.store.statements import lookup, upsert, write_many
@@ -127,10 +129,12 @@ def record(
     supplied: Sequence[bool],
     baselines: Baselines,
     now: int,
+    contexts: Sequence[Context | None] = (),
 ) -> Recorded:
     """Record labelled events (LABEL_SCHEMA) and their units (UNIT_SCHEMA), in a transaction that the caller commits.
 
-    Event ids are distinct; `supplied` [events]: whether the id came with the event, so that it may come again.
+    Event ids are distinct; `supplied` [events]: whether the id came with the event, so that it may come again;
+    `contexts` [events]: what is shown beside it, or nothing at all.
     """
     names, ids = labels["account_id"].to_pylist(), labels["event_id"].to_pylist()
     keys = [event_key(name) if own else None for name, own in zip(ids, supplied, strict=True)]
@@ -150,7 +154,10 @@ def record(
     _advance(connection, _store_units(connection, rows, touched), touched, baselines)
     _add_up(fresh, own)
     _record_uses(connection, fresh, own)
-    record_traffic(connection, fresh, [one.number for one in own])
+    own_numbers = [one.number for one in own]
+    record_traffic(connection, fresh, own_numbers)
+    if contexts:
+        record_context(connection, fresh, own_numbers, [contexts[i] for i in new])
     write_many(connection, _UPDATE_ACCOUNT, [_totals_row(one) for one in touched.values()])
     fates = [_fate(seen, key, known.get(name)) for key, name in zip(keys, names, strict=True)]
     return Recorded(fates, [known.get(name) for name in names])

@@ -1,4 +1,4 @@
-"""What is kept no longer than its time: event ids, accounts long unseen, alerts. Stands after `erasure`.
+"""What is kept no longer than its time: event ids, accounts long unseen, alerts, excerpts. Stands after `erasure`.
 
 An account is forgotten whole, or stays whole. It stays as long as anything is held against it or was agreed upon:
 evidence that could flag or be for review in any population, a campaign, a review or an exemption that lasts. So no
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, text
 
 from service.store.erasure import drop_account, forget_events
+from service.store.excerpts import forget_excerpts
 from service.store.schema import LEAST_LOG_M, LEAST_LOG_REVIEW
 
 MOST_ACCOUNTS, MOST_MESSAGES = 50, 200
@@ -23,7 +24,8 @@ _UNSEEN = "FROM accounts a WHERE a.last_seen < :before AND"
 _NOTHING_HELD = f"""
 (a.log_max_e < {LEAST_LOG_M} AND a.log_review < {LEAST_LOG_REVIEW}
  AND NOT EXISTS (SELECT 1 FROM members m WHERE m.account_no = a.account_no)
- AND NOT EXISTS (SELECT 1 FROM exemptions e WHERE e.account_no = a.account_no AND e.until > :now)
+ AND NOT EXISTS (SELECT 1 FROM links l WHERE l.account_no = a.account_no)
+ AND NOT EXISTS (SELECT 1 FROM exemptions e WHERE e.account_id = a.account_id AND e.until > :now)
  AND NOT EXISTS (SELECT 1 FROM reviews r WHERE r.account_no = a.account_no AND (r.until IS NULL OR r.until > :now)))
 """
 _FORGETTABLE, _HELD = f"{_UNSEEN} {_NOTHING_HELD}", f"{_UNSEEN} NOT {_NOTHING_HELD}"
@@ -45,6 +47,7 @@ class Limits:
     events: int
     accounts: int | None
     messages: int
+    excerpts: int
 
 
 @dataclass(frozen=True)
@@ -54,9 +57,13 @@ class Pruned:
     n_events: int
     n_accounts: int
     n_messages: int
+    n_excerpts: int
 
     def __str__(self) -> str:
-        return f"{self.n_events:,} event ids, {self.n_accounts:,} accounts, {self.n_messages:,} messages of alerts"
+        return (
+            f"{self.n_events:,} event ids, {self.n_accounts:,} accounts, {self.n_messages:,} messages of alerts, "
+            f"{self.n_excerpts:,} excerpts"
+        )
 
 
 @dataclass(frozen=True)
@@ -81,7 +88,8 @@ def prune_some(connection: Connection, limits: Limits) -> Pruned:
     gone = text(
         f"DELETE FROM deliveries WHERE delivery_no IN (SELECT delivery_no {_OLD} ORDER BY delivery_no LIMIT :n)"
     )
-    return Pruned(n_events, len(rows), connection.execute(gone, old).rowcount)
+    n_messages = connection.execute(gone, old).rowcount
+    return Pruned(n_events, len(rows), n_messages, forget_excerpts(connection, limits.excerpts))
 
 
 def count_prunable(connection: Connection, limits: Limits) -> Prunable:
@@ -92,11 +100,12 @@ def count_prunable(connection: Connection, limits: Limits) -> Prunable:
 
     events = count("FROM events WHERE received < :before", before=limits.events)
     messages = count(_OLD, before=limits.messages)
+    excerpts = count("FROM excerpts WHERE kept < :before", before=limits.excerpts)
     before = _before(connection, limits)
     if before is None:
-        return Prunable(Pruned(events, 0, messages), 0)
+        return Prunable(Pruned(events, 0, messages, excerpts), 0)
     forgotten, held = (count(source, before=before, now=limits.now) for source in (_FORGETTABLE, _HELD))
-    return Prunable(Pruned(events, forgotten, messages), held)
+    return Prunable(Pruned(events, forgotten, messages, excerpts), held)
 
 
 def _forgettable(connection: Connection, limits: Limits) -> list[tuple[int, str]]:

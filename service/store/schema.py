@@ -1,7 +1,8 @@
 """The tables. Sizes are thought of for 250,000 accounts and 100 million units.
 
 Times are microseconds since 1970 UTC. Unit and scaffold keys are unsigned 64-bit hashes, which neither database has:
-`codec` alone turns them into the signed numbers that are stored. No column holds a prompt.
+`codec` alone turns them into the signed numbers that are stored. No column holds a prompt, but for `excerpts`, where
+the operator opted in.
 """
 
 from __future__ import annotations
@@ -152,6 +153,57 @@ day_totals = _table(  # the same of all accounts; `part` keeps those who write a
     Column("day", Integer, primary_key=True, autoincrement=False),
     Column("part", SmallInteger, primary_key=True, autoincrement=False),
     *_counts(),
+)
+
+account_models = _table(  # an account's prompts by day and model: context, never evidence
+    "account_models",
+    Column("account_no", BigInteger, primary_key=True, autoincrement=False),
+    Column("day", Integer, primary_key=True, autoincrement=False),
+    Column("model", _TEXT, primary_key=True),
+    Column("n_prompts", BigInteger, nullable=False),
+    Column("n_matched", BigInteger, nullable=False),
+    clustered=True,
+)
+_index("account_models_matched", account_models.c.day, "n_matched > 0")
+
+model_days = _table(  # the same of all accounts; `part` as in day_totals
+    "model_days",
+    Column("day", Integer, primary_key=True, autoincrement=False),
+    Column("model", _TEXT, primary_key=True),
+    Column("part", SmallInteger, primary_key=True, autoincrement=False),
+    Column("n_prompts", BigInteger, nullable=False),
+    Column("n_matched", BigInteger, nullable=False),
+    clustered=True,
+)
+
+account_organisations = _table(
+    "account_organisations",
+    Column("account_no", BigInteger, primary_key=True, autoincrement=False),
+    Column("org_id", _TEXT, primary_key=True),
+    Column("n_prompts", BigInteger, nullable=False),
+    Column("n_matched", BigInteger, nullable=False),
+    Column("first_seen", BigInteger, nullable=False),
+    Column("last_seen", BigInteger, nullable=False),
+    clustered=True,
+)
+Index("accounts_by_organisation", account_organisations.c.org_id, account_organisations.c.account_no)
+
+end_users = _table(  # how many there are, not who: see service.store.sketch
+    "end_users",
+    Column("account_no", BigInteger, primary_key=True, autoincrement=False),
+    Column("sketch", LargeBinary, nullable=False),
+    Column("n_users", BigInteger, nullable=False),  # about, by the sketch
+)
+Index("end_users_by_number", end_users.c.n_users)
+
+excerpts = _table(  # opt-in: redacted beginnings of the strongest events, for a while
+    "excerpts",
+    Column("account_no", BigInteger, primary_key=True, autoincrement=False),
+    Column("event_id", _TEXT, primary_key=True),
+    Column("kept", BigInteger, nullable=False, index=True),
+    Column("strength", Double, nullable=False),
+    Column("excerpt", Text, nullable=False),
+    clustered=True,
 )
 
 publication = _table(  # one row: what was last published, and who is about to publish
