@@ -23,6 +23,8 @@ log = logging.getLogger("probewatch.refresher")
 
 SHARE = 10
 """Campaigns are looked for at most this part of the time: finding them again waits as many times as long."""
+_CLAIM_SECONDS = 5.0
+"""A store that takes longer to note a claim hangs: found out here, every few seconds."""
 
 
 class Refresher:
@@ -66,6 +68,7 @@ class Refresher:
             self._find_campaigns(claimed)
             self._publish_thresholds()
             self.problem = None
+            self._scorer.store_is_back()
         except ProbewatchError as error:
             if str(error) != self.problem:
                 log.warning("not published: %s", error)
@@ -82,7 +85,7 @@ class Refresher:
 
     def _find_campaigns(self, claimed: bool) -> None:
         began = time.time()
-        with self._store.writing() as connection:
+        with self._store.writing(_CLAIM_SECONDS) as connection:
             if not claim(connection, _us(began), _us(began + self._seconds)) and not claimed:
                 return
         with self._store.reading() as connection:
