@@ -227,6 +227,22 @@ def keys_revoke(
     typer.echo(f"The key {key_id} is revoked.")
 
 
+@keys_app.command("logout")
+def keys_logout(
+    key_id: Annotated[str, typer.Argument(metavar="ID", help="The first part of the key, as `list` shows it.")],
+    store: Url = None,
+) -> None:
+    """End all sessions of the console that a key began, within seconds. The key stays in use."""
+    from service.store.ended import end_sessions
+    from service.store.keys import read_keys
+
+    with closing(_up_to_date(store)) as opened, opened.writing() as connection:
+        if key_id not in {key.key_id for key in read_keys(connection)}:
+            raise UsageError(f"There is no key {key_id}: `probewatch keys list` shows them.")
+        end_sessions(connection, key_id, _who())
+    typer.echo(f"The sessions of the key {key_id} are ended.")
+
+
 def _settings(**given: str | int | Path | None) -> Settings:
     from service.settings import settings_of
 

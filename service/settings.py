@@ -26,6 +26,7 @@ class Settings(BaseSettings):
     workers: int = Field(default=1, ge=1, le=64, description="Processes that serve, over one store.")
     store: str = Field(
         default="sqlite:///probewatch.db",
+        repr=False,  # it may hold a password
         description="Where evidence is kept: sqlite:///FILE or postgresql://USER@HOST/DATABASE.",
     )
     bundle: Path | None = Field(default=None, description="Folder of the bundle; the one shipped if not given.")
@@ -75,6 +76,9 @@ class Settings(BaseSettings):
     most_waiting: int = Field(default=2_000, ge=1, description="Events that may wait to be scored; above, 503.")
     most_wait_ms: float = Field(
         default=50, gt=0, description="Longest wait to be scored that is let happen; above, 503."
+    )
+    store_seconds: float = Field(
+        default=5, ge=1, description="Longest wait for the store to answer where events are scored; beyond, 503."
     )
     request_seconds: float = Field(default=10, gt=0, description="A request's body must have arrived within this.")
     idle_seconds: int = Field(default=15, ge=1, description="A connection without a whole request is closed then.")

@@ -27,15 +27,19 @@ class Load:
         self.acknowledged: set[str] = set()
         self.n_acknowledgements = 0
         self._lock = threading.Lock()
+        self._stop = threading.Event()
 
     def run(self, seconds: float) -> None:
-        """Send until the time is up or the server is gone."""
+        """Send until the time is up, the server is gone or `stop` is called."""
         until = time.monotonic() + seconds
         threads = [threading.Thread(target=self._send, args=(until,)) for _ in range(SENDERS)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
+
+    def stop(self) -> None:
+        self._stop.set()
 
     def resend(self) -> None:
         """Send everything once more, as whoever got no answer would."""
@@ -45,10 +49,11 @@ class Load:
 
     def _send(self, until: float) -> None:
         with httpx.Client(timeout=30) as client:
-            while time.monotonic() < until:
+            while time.monotonic() < until and not self._stop.is_set():
                 events = [self._new() for _ in range(3)]
                 try:
-                    self._post(client, events)
+                    if not self._post(client, events):
+                        self._stop.wait(0.05)
                 except httpx.TransportError:
                     return
 
@@ -63,13 +68,15 @@ class Load:
             self.sent.append(event)
             return event
 
-    def _post(self, client: httpx.Client, events: Sequence[dict[str, Any]]) -> None:
+    def _post(self, client: httpx.Client, events: Sequence[dict[str, Any]]) -> bool:
+        """Whether all of them were acknowledged."""
         answer = client.post(f"{self.url}/v1/score/batch", json={"events": list(events)})
-        if answer.status_code == 200:
-            acknowledged = [one["event_id"] for one in answer.json()["results"] if "event_id" in one]
-            with self._lock:
-                self.acknowledged |= set(acknowledged)
-                self.n_acknowledgements += len(acknowledged)
+        results = answer.json()["results"] if answer.status_code == 200 else []
+        acknowledged = [one["event_id"] for one in results if "event_id" in one]
+        with self._lock:
+            self.acknowledged |= set(acknowledged)
+            self.n_acknowledgements += len(acknowledged)
+        return len(acknowledged) == len(events)
 
 
 def kill_under_load(server: Process, store_url: str, times: int, seconds: float = 0.6) -> Load:

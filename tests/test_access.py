@@ -162,6 +162,8 @@ def test_keys_are_managed_on_the_command_line(capsys: pytest.CaptureFixture[str]
     assert f"{key_id}  scorer   in use      ends 20" in Ran(capsys, "keys", "list", *store).out
     assert Ran(capsys, "keys", "revoke", key_id, *store).out == f"The key {key_id} is revoked.\n"
     assert "not in use" in Ran(capsys, "keys", "list", *store).out
+    assert Ran(capsys, "keys", "logout", key_id, *store).out == f"The sessions of the key {key_id} are ended.\n"
+    assert Ran(capsys, "keys", "logout", "nobody", *store).code == 2
     again = Ran(capsys, "keys", "revoke", key_id, *store)
     assert again.code == 2 and "There is no key" in again.sentence
     wrong = Ran(capsys, "keys", "add", "--role", "king", "--name", "x", *store)

@@ -29,7 +29,8 @@ async def readyz(request: Request) -> str:
     reason = service_of(request).not_ready
     if reason is not None:
         raise unavailable("not-ready", reason)
-    return "ready"
+    remark = service_of(request).remark
+    return "ready" if remark is None else f"ready, but {remark}"
 
 
 @router.get("/metrics", response_class=PlainTextResponse)

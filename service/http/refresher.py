@@ -33,6 +33,8 @@ log = logging.getLogger("probewatch.refresher")
 
 SHARE = 10
 """Campaigns are looked for at most this part of the time: finding them again waits as many times as long."""
+_CLAIM_SECONDS = 5.0
+"""A store that takes longer to note a claim hangs: found out here, every few seconds."""
 
 
 class Refresher:
@@ -80,6 +82,7 @@ class Refresher:
             if self._tells:
                 tell_flags(self._store, thresholds, _us(time.time()))
             self.problem = None
+            self._scorer.store_is_back()
         except ProbewatchError as error:
             if str(error) != self.problem:
                 log.warning("not published: %s", error)
@@ -97,7 +100,7 @@ class Refresher:
 
     def _find_campaigns(self, claimed: bool) -> None:
         began = time.time()
-        with self._store.writing() as connection:
+        with self._store.writing(_CLAIM_SECONDS) as connection:
             if not claim(connection, _us(began), _us(began + self._seconds)) and not claimed:
                 return
         pipeline = self._scorer.pipeline

@@ -54,6 +54,7 @@ _SMOOTHING = 0.2
 class _Job:
     events: Sequence[Event]
     answer: asyncio.Future[list[Answer]]
+    asked: float  # time.monotonic()
     span: SpanContext | None
 
 
@@ -78,6 +79,10 @@ class _Turn:
     pipeline: Pipeline
 
 
+class _NotTriedError(StoreError):
+    """What was asked for before the store was found to be away is not tried, but answered alike."""
+
+
 class Scorer:
     """Scores events in the order in which they come. `pipeline` and `published` may be replaced at any time.
 
@@ -91,12 +96,16 @@ class Scorer:
         metrics: Metrics,
         most_waiting: int,
         most_wait: float,
+        store_seconds: float,
         most_excerpt: int = 0,
         traces: Traces | None = None,
     ) -> None:
         """`most_excerpt`: characters of an excerpt; none are kept if 0."""
         self._store, self.pipeline, self._metrics, self._traces = store, pipeline, metrics, traces
-        self._most_excerpt = most_excerpt
+        self._most_excerpt, self._store_seconds = most_excerpt, store_seconds
+        self.away: str | None = None
+        """Why the store could not be used last, in a sentence; None if it could."""
+        self._away_since, self._trying = 0.0, False
         self.published: Published | None = None
         self._most_waiting, self._most_wait = most_waiting, most_wait
         self._jobs: deque[_Job] = deque()
@@ -120,12 +129,20 @@ class Scorer:
         for thread in self._threads:
             thread.join()
 
+    def store_is_back(self) -> None:
+        """Told by whoever used the store since."""
+        self.away = None
+
     def submit(self, events: Sequence[Event]) -> asyncio.Future[list[Answer]]:
-        """Answers for events, in order, once they are committed.
+        """Answers for events, in order, once they are committed. While the store is away, one request at a
+        time tries it.
 
         Raises:
             Problem: 503, with when to try again; what was refused is counted as shed.
         """
+        if self.away is not None and self._trying:
+            self._metrics.failed.inc(len(events))
+            raise _without_store(self.away)
         queued = self._queued
         expected = (queued + len(events)) * self._pace
         if queued and (queued + len(events) > self._most_waiting or expected > self._most_wait):
@@ -133,7 +150,9 @@ class Scorer:
             raise unavailable("overloaded", f"{queued:,} events wait to be scored: try again.", 1 + int(expected))
         answer: asyncio.Future[list[Answer]] = asyncio.get_running_loop().create_future()
         with self._wake:
-            self._jobs.append(_Job(events, answer, self._traces.here() if self._traces is not None else None))
+            self._trying = True
+            span = self._traces.here() if self._traces is not None else None
+            self._jobs.append(_Job(events, answer, time.monotonic(), span))
             self._queued += len(events)
             self._wake.notify()
         return answer
@@ -204,11 +223,17 @@ class Scorer:
                     self._commit(labelled)
 
     def _commit(self, turns: Sequence[_Turn]) -> None:
+        asked = max((job.asked for turn in turns for job in turn.jobs), default=0.0)
         try:
+            if self.away is not None and asked < self._away_since:
+                raise _NotTriedError(self.away)  # it has waited for one attempt, which may have taken long
             recorded = iter(self._record([wave for turn in turns for wave in turn.waves], turns))
+            self.away = None
         except StoreError as error:
+            if not isinstance(error, _NotTriedError | StoreConflictError):
+                self.away, self._away_since = str(error), time.monotonic()
             for turn in turns:
-                _fill(turn, unavailable("store-unavailable", str(error), 2))
+                _fill(turn, _without_store(str(error)))
         except Exception as error:  # noqa: BLE001 (the edge)
             if len(turns) > 1:
                 for turn in turns:
@@ -219,6 +244,7 @@ class Scorer:
         else:
             for turn in turns:
                 self._say(turn, recorded)
+        self._trying = False
         for turn in turns:
             self._count(turn)
             _deliver(turn)
@@ -230,7 +256,7 @@ class Scorer:
         baselines = turns[0].pipeline.baselines if turns else self.pipeline.baselines
         for left in reversed(range(_TRIES)):
             try:
-                with self._store.writing() as connection:
+                with self._store.writing(self._store_seconds) as connection:
                     return [
                         part for joined in _joined(waves) for part in _record_joined(connection, joined, baselines, now)
                     ]
@@ -296,6 +322,10 @@ def _record_joined(
         end = start + len(wave.places)
         yield Recorded(done.fates[start:end], done.accounts[start:end])
         start = end
+
+
+def _without_store(reason: str) -> Problem:
+    return unavailable("store-unavailable", reason, 2)
 
 
 def _our_fault(error: Exception) -> Problem:

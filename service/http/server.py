@@ -29,8 +29,14 @@ else:
     _Protocol = AutoHTTPProtocol
 
 
+MOST_HEAD = 64 << 10
+"""Bytes of a request before its body. (uvicorn bounds them with h11; with httptools this does.)"""
+
+
 class PatientProtocol(_Protocol):
-    """Closes a connection whose first request has not come, headers and all, by the time idle ones are closed."""
+    """Patient for so long with a request whose headers are not all there, and for so many bytes; then it closes."""
+
+    _in_head, _n_heads, _head_bytes = False, 0, 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -40,6 +46,32 @@ class PatientProtocol(_Protocol):
     def _close_if_silent(self, transport: asyncio.BaseTransport) -> None:
         if getattr(self, "cycle", None) is None:
             transport.close()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._in_head:
+            self._wait_for_head(len(data))
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()  # type: ignore[misc]
+        self._in_head, self._head_bytes = True, 0
+        self._n_heads += 1
+
+    def on_headers_complete(self) -> None:
+        super().on_headers_complete()  # type: ignore[misc]
+        self._in_head = False
+
+    def _wait_for_head(self, n: int) -> None:
+        if not self._head_bytes:
+            seconds = self.timeout_keep_alive  # type: ignore[attr-defined]
+            asyncio.get_running_loop().call_later(seconds, self._close_if_in_head, self._n_heads)
+        self._head_bytes += n
+        if self._head_bytes > MOST_HEAD:
+            self.transport.close()  # type: ignore[attr-defined]
+
+    def _close_if_in_head(self, number: int) -> None:
+        if self._in_head and self._n_heads == number:
+            self.transport.close()  # type: ignore[attr-defined]
 
 
 def serve(settings: Settings) -> None:

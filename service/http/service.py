@@ -50,6 +50,7 @@ class Service:
             self.metrics,
             settings.most_waiting,
             settings.most_wait_ms / 1e3,
+            settings.store_seconds,
             settings.excerpt_characters if settings.excerpt_hours else 0,
             self.traces,
         )
@@ -95,7 +96,14 @@ class Service:
     @property
     def not_ready(self) -> str | None:
         """Why traffic should not come here yet or any more, in a sentence; None if it may."""
-        return self._opening if self._opening is not None else self.refresher.problem
+        reasons = (self._opening, self.refresher.problem, self.scorer.away)
+        return next((reason for reason in reasons if reason is not None), None)
+
+    @property
+    def remark(self) -> str | None:
+        """What those who run it should know although it is ready, in a sentence."""
+        name = self.scorer.pipeline.tokenizer
+        return None if name == "gigatoken" else f"{name} tokenises, which takes some 40 times as long as gigatoken."
 
     def reload(self) -> bool:
         """Load bundle, catalogue and exceptions again, here now and in every other process soon; whether a bundle or
