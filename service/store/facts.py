@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import asdict
 from hashlib import blake2b
 
@@ -15,6 +16,11 @@ from service.store.schema import facts
 from service.store.statements import upsert, write_many
 
 _READ = text("SELECT value FROM facts WHERE name = :name")
+_CHANGED = text(
+    "UPDATE days SET changes = changes + 1 WHERE day IN "
+    "(SELECT DISTINCT us / 86400000000 FROM units WHERE y > 0 AND family = :family)"
+)
+_MADE_PUBLIC = text("UPDATE units SET y_public = y_public | y, y = 0 WHERE y > 0 AND family = :family")
 _CHUNK = 200
 """Accounts replayed in one transaction."""
 
@@ -38,8 +44,15 @@ def check_facts(connection: Connection, hash_key: bytes, baselines: Baselines) -
     set_fact(connection, "baselines", _document(baselines))
 
 
-def rebuild(store: Store, baselines: Baselines) -> int:
-    """Count the evidence of all accounts anew from their units; how many. While it runs nothing else may write."""
+def rebuild(store: Store, baselines: Baselines, public: Collection[str] = ()) -> int:
+    """Count the evidence of all accounts anew from their units; how many. While it runs nothing else may write.
+
+    `public`: families that flag no more; their matches count for review alone from then on, those of the past too.
+    """
+    with store.writing() as connection:
+        for family in public:
+            connection.execute(_CHANGED, {"family": family})
+            connection.execute(_MADE_PUBLIC, {"family": family})
     done, last = 0, 0
     while True:
         with store.writing() as connection:
