@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 from classifier.bundle import Decisions, Stratum, parse_baselines, parse_decisions
-from classifier.certification import certify, exceeds, expected_intent, intent_baselines
+from classifier.certification import MOST_M2, certify, exceeds, expected_intent, intent_baselines
 from classifier.evidence import Baselines
 from classifier.heads import UNCALIBRATED, Calibration, calibrated_probabilities
 from classifier.labeler import cascaded, decide_capability
@@ -67,17 +67,27 @@ class Findings:
 def save_findings(findings: Findings, path: Path) -> None:
     """Write findings as JSON, whole or not at all."""
     partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(asdict(findings), indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    document = {"targets": LABELS, **asdict(findings)}
+    partial.write_text(json.dumps(document, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     partial.replace(path)
 
 
 def load_findings(path: Path = FINDINGS) -> Findings:
-    """Read what `save_findings` wrote."""
+    """Read what `save_findings` wrote. Of a capability that they were not made with it is taken that it is called as
+    the others are, and intent is not bet on for it: that takes an evaluation."""
     content = json.loads(path.read_text(encoding="utf-8"))
-    return Findings(_parse(content["static"]), _parse(content["cascade"]))
+    return Findings(*(_parse(content[tier], content["targets"]) for tier in ("static", "cascade")))
 
 
-def _parse(content: Mapping[str, Any]) -> TierFindings:
+def _parse(content: dict[str, Any], targets: Sequence[str]) -> TierFindings:
+    decisions, m2 = content["decisions"], dict(zip(targets, content["baselines"]["m2"], strict=True))
+    content["baselines"]["m2"] = [m2.get(name, MOST_M2) for name in LABELS]
+    thresholds = decisions["thresholds"]
+    decisions["thresholds"] = {name: thresholds.get(name, max(thresholds.values())) for name in CAPABILITIES}
+    for calibration in (decisions["static"], decisions["transformer"]):
+        for name in ("scale", "shift"):
+            *same, intent = calibration[name]
+            calibration[name] = [*(same[:1] * len(LABELS)), intent]
     return TierFindings(
         decisions=parse_decisions(content["decisions"]),
         baselines=parse_baselines(content["baselines"]),

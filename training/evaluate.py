@@ -276,7 +276,8 @@ def said_of_left_out(labels: pd.DataFrame) -> Said:
     """Calibrate and decide each group by what was found on the others."""
     static, transformer = labels[STATIC].to_numpy(float), labels[TRANSFORMER].to_numpy(float)
     n, unseen = len(labels), ~labels["known"].to_numpy(bool)
-    said = Said(*(np.zeros((n, width), np.float32) for width in (4, 4, 3, 3)))
+    widths = (len(LABELS), len(LABELS), len(CAPABILITIES), len(CAPABILITIES))
+    said = Said(*(np.zeros((n, width), np.float32) for width in widths))
     for group in labels["group"].unique():
         of_group = (labels["group"] == group).to_numpy()
         others = unseen & ~of_group

@@ -10,6 +10,7 @@ import orjson
 from sqlalchemy import Connection, text
 
 from classifier.evidence import Baselines
+from classifier.types import TARGETS
 from service.store.opening import Store, StoreError
 from service.store.recording import replay_accounts
 from service.store.schema import facts
@@ -34,6 +35,12 @@ def check_facts(connection: Connection, hash_key: bytes, baselines: Baselines) -
             "The store was begun with another hash key, under which no unit would be known again: set "
             "PROBEWATCH_HASH_KEY as it was, or begin a new store."
         )
+    capabilities = _fact(connection, "capabilities")
+    if capabilities is not None and capabilities != ",".join(TARGETS):
+        raise StoreError(
+            f"The evidence in the store was counted for {capabilities.replace(',', ', ')}, the taxonomy lists "
+            f"{', '.join(TARGETS)}: begin a new store, and import runs labelled anew."
+        )
     counted = _fact(connection, "baselines")
     if counted is not None and counted != _document(baselines):
         raise StoreError(
@@ -42,6 +49,7 @@ def check_facts(connection: Connection, hash_key: bytes, baselines: Baselines) -
         )
     set_fact(connection, "hash_key", own)
     set_fact(connection, "baselines", _document(baselines))
+    set_fact(connection, "capabilities", ",".join(TARGETS))
 
 
 def rebuild(store: Store, baselines: Baselines, public: Collection[str] = ()) -> int:
