@@ -55,7 +55,7 @@ class Baselines:
     """The null: a unit matches with a chance of at most `m1`, and its mean intent for c is at most `m2[c]`."""
 
     m1: float
-    m2: tuple[float, float, float, float]
+    m2: tuple[float, ...]
 
     def __post_init__(self) -> None:
         if len(self.m2) != len(TARGETS) or not all(0 < m < 1 for m in (self.m1, *self.m2)):

@@ -36,7 +36,7 @@ UNCALIBRATED = Calibration((1.0,) * LOGITS, (0.0,) * LOGITS)
 
 
 def calibrated_probabilities(logits: NDArray[np.float32], calibration: Calibration) -> NDArray[np.float32]:
-    """[n, LOGITS] -> [n, 4] in [0, 1]: coding, agentic_reasoning, long_horizon_planning (softmax over TARGETS, so what
+    """[n, LOGITS] -> [n, 4] in [0, 1]: CAPABILITIES (softmax over TARGETS, so what
     they leave to one is `other`), and extraction (its own sigmoid)."""
     lines = logits * np.array(calibration.scale, np.float32) + np.array(calibration.shift, np.float32)
     targets = np.exp(lines[:, :-1] - lines[:, :-1].max(axis=1, keepdims=True))

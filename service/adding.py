@@ -34,7 +34,7 @@ Capability = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
-        help="What it extracts: coding, agentic_reasoning, long_horizon_planning or other.",
+        help="What it extracts: a capability of the taxonomy, such as coding, or other.",
         show_default="what each payload asks for",
     ),
 ]

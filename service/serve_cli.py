@@ -98,16 +98,18 @@ def store_upgrade(store: Url = None) -> None:
 
 @store_app.command("rebuild")
 def store_rebuild(store: Url = None, bundle: BundleDir = None) -> None:
-    """Count the evidence of all accounts anew, by the baselines of a new bundle. Stop the service first."""
-    from classifier.bundle import open_bundle
-    from service.options import bundle_dir
+    """Count the evidence of all accounts anew, by the baselines of a new bundle, and by which of its families may flag.
+
+    Stop the service first.
+    """
+    from service.options import load_pipeline
     from service.store.facts import rebuild
     from service.store.upgrade import check_version
 
-    baselines = open_bundle(bundle_dir(bundle)).manifest.facts.baselines
+    pipeline = load_pipeline(bundle, None)
     with closing(_store(store)) as opened:
         check_version(opened)
-        n_accounts = rebuild(opened, baselines)
+        n_accounts = rebuild(opened, pipeline.baselines, pipeline.public_families)
     typer.echo(f"The evidence of {n_accounts:,} accounts was counted anew.")
 
 
@@ -164,6 +166,27 @@ def store_restore(
         put_back(file, opened)
         upgrade(opened)
     typer.echo(f"{file} is restored. Events since it was taken are not in it: whoever has them may send them again.")
+
+
+@store_app.command("reviews")
+def store_reviews(
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Replaced if it is there.")], store: Url = None
+) -> None:
+    """Write what analysts concluded of accounts, with counts of what these sent, for `train --reviews`.
+
+    The reviews in force, confirmed, dismissed or watched; a line an account. No prompt is in it, but account ids are.
+    """
+    import time
+
+    from classifier.reviews import to_line
+    from service.files import replacing
+    from service.store.reviewed import read_reviewed
+
+    with closing(_up_to_date(store)) as opened, opened.reading() as connection:
+        reviewed = read_reviewed(connection, time.time_ns() // 1000)
+    with replacing(out) as temporary:
+        temporary.write_text("".join(to_line(one) + "\n" for one in reviewed), encoding="utf-8", newline="\n")
+    typer.echo(f"{len(reviewed):,} reviewed accounts are in {out}.")
 
 
 @keys_app.command("add")

@@ -17,11 +17,10 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("classifier", "training", "service")
 
 ORDER = (
-    "types", "errors", "reveal", "confusables", "text", "encoder", "lexicon", "shingles", "induction", "discovery",
-    "signatures", "templates", "signing", "heads", "transformer", "labeler", "exceptions", "eprocess", "evidence",
-    "online", "verdicts", "families", "campaigns", "reachback", "bundle", "certification", "catalogue_folder",
-    "catalogue",
-    "exchange", "pipeline",
+    "taxonomy", "types", "errors", "reveal", "confusables", "text", "encoder", "lexicon", "shingles", "induction",
+    "discovery", "signatures", "templates", "signing", "heads", "transformer", "labeler", "exceptions", "eprocess",
+    "evidence", "online", "verdicts", "families", "campaigns", "reachback", "bundle", "certification", "reviews",
+    "catalogue_folder", "catalogue", "exchange", "pipeline",
 )  # fmt: skip
 """Modules of classifier; each imports only what stands before it."""
 

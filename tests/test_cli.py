@@ -65,7 +65,7 @@ COMMANDS = {
     ("bench", "match"): ["--signatures", "--json", "--quiet"],
     ("serve",): ["--host", "--port", "--store", "--workers", "--population", "--bundle", "--catalogue"],
     ("import",): ["DIR", "--store", "--quiet"],
-    ("store",): ["upgrade", "rebuild", "prune", "backup", "restore"],
+    ("store",): ["upgrade", "rebuild", "prune", "backup", "restore", "reviews"],
     ("store", "prune"): ["--dry-run", "--store"],
     ("store", "backup"): ["FILE", "--store"],
     ("store", "restore"): ["FILE", "--store"],
@@ -74,6 +74,7 @@ COMMANDS = {
     ("alerts", "test"): [],
     ("alerts", "list"): ["--store", "--last", "--json"],
     ("alerts", "retry"): ["--store"],
+    ("store", "reviews"): ["--out", "--store"],
     ("store", "upgrade"): ["--store"],
     ("store", "rebuild"): ["--store", "--bundle"],
     ("keys",): ["add", "list", "revoke", "logout"],
@@ -155,7 +156,7 @@ COMMANDS = {
         "--seed",
         "--quiet",
     ],
-    ("train",): ["--data", "--out", "--encoder", "--seed"],
+    ("train",): ["--data", "--out", "--encoder", "--reviews", "--bundle", "--seed"],
     ("evaluate",): ["--data", "--out", "--groups", "--first", "--encoder", "--seed"],
 }
 

@@ -107,7 +107,10 @@ class BatchOut(BaseModel):
 
 
 class AccountOut(BaseModel):
-    """A row of accounts.parquet; `flagged_at` and all evidence as of now."""
+    """A row of accounts.parquet; `flagged_at` and all evidence as of now. `log10_e_` and `share_` of each capability,
+    those too that a taxonomy adds."""
+
+    model_config = ConfigDict(extra="allow")
 
     account_id: str
     n_prompts: int

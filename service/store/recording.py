@@ -25,7 +25,7 @@ from service.context import Context
 from service.store.codec import EventKey, Unit, count_units, event_key, to_signed, units_of
 from service.store.context import record_context
 from service.store.exemptions import excused
-from service.store.schema import LEAST_LOG_M, accounts, records, states, units, uses
+from service.store.schema import COUNTED, LEAST_LOG_M, accounts, records, states, units, uses
 from service.store.statements import lookup, upsert, write_many
 from service.store.traffic import record_traffic
 
@@ -54,9 +54,8 @@ JOIN units u ON u.account_no = CAST(k.value ->> 0 AS BIGINT) AND u.channel = CAS
             AND u.key = CAST(k.value ->> 2 AS BIGINT)
 """
 _NEW_ACCOUNT = (
-    "INSERT INTO accounts (account_id, n_prompts, n_coding, n_agentic_reasoning, n_long_horizon_planning, n_other, "
-    "n_matched, first_seen, last_seen, n_units, log_max_e, log_review) "
-    "VALUES (?, 0, 0, 0, 0, 0, 0, ?, ?, 0, 0, 0) ON CONFLICT (account_id) DO NOTHING"
+    f"INSERT INTO accounts (account_id, n_prompts, {', '.join(COUNTED)}, first_seen, last_seen, n_units, log_max_e, "
+    f"log_review) VALUES (?, 0, {', '.join('0' for _ in COUNTED)}, ?, ?, 0, 0, 0) ON CONFLICT (account_id) DO NOTHING"
 )
 _TOTALS = [column.name for column in accounts.columns if column.name not in ("account_no", "account_id")]
 _UPDATE_ACCOUNT = f"UPDATE accounts SET {', '.join(f'{name} = ?' for name in _TOTALS)} WHERE account_no = ?"

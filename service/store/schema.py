@@ -24,9 +24,15 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import TEXT
 
+from classifier.types import TARGETS
+
 LEAST_LOG_M, LEAST_LOG_REVIEW = 4, 2
 """Accounts below both are no part of the indexes by which thresholds are found: no M below 1/ALPHA can flag, no e below
 1/REVIEW_ALPHA can be for review, whatever the population."""
+
+COUNTED = (*(f"n_{name}" for name in TARGETS), "n_matched")
+"""Columns of `accounts`, `traffic` and `day_totals`: prompts by the capability that they ask for, and of them those
+that match a known template. Those of a capability that the migrations do not know `upgrade` adds."""
 
 metadata = MetaData()
 _NUMBER = BigInteger().with_variant(Integer, "sqlite")  # the only type that SQLite numbers by itself
@@ -43,16 +49,16 @@ def _index(name: str, column: Column[Any], where: str) -> Index:
     return Index(name, column, sqlite_where=text(where), postgresql_where=text(where))
 
 
+def _counts(default: int | None = None) -> list[Column[Any]]:
+    return [Column(name, BigInteger, nullable=False, default=default) for name in COUNTED]
+
+
 accounts = _table(
     "accounts",
     Column("account_no", _NUMBER, primary_key=True),
     Column("account_id", _TEXT, nullable=False, unique=True),
     Column("n_prompts", BigInteger, nullable=False, default=0),
-    Column("n_coding", BigInteger, nullable=False, default=0),
-    Column("n_agentic_reasoning", BigInteger, nullable=False, default=0),
-    Column("n_long_horizon_planning", BigInteger, nullable=False, default=0),
-    Column("n_other", BigInteger, nullable=False, default=0),
-    Column("n_matched", BigInteger, nullable=False, default=0),
+    *_counts(default=0),
     Column("first_seen", BigInteger, nullable=False),
     Column("last_seen", BigInteger, nullable=False),
     Column("n_units", BigInteger, nullable=False, default=0),
@@ -132,12 +138,6 @@ uses = _table(  # prompts of an account that match a family
 )
 
 Index("uses_by_family", uses.c.family, uses.c.account_no, uses.c.n_prompts, uses.c.first_seen, uses.c.last_seen)
-
-
-def _counts() -> list[Column[Any]]:
-    """Prompts by the capability that they ask for, and of them those that match a known template."""
-    names = ("n_coding", "n_agentic_reasoning", "n_long_horizon_planning", "n_other", "n_matched")
-    return [Column(name, BigInteger, nullable=False) for name in names]
 
 
 traffic = _table(  # an account's prompts by the day of the event

@@ -12,16 +12,14 @@ import pyarrow as pa
 from sqlalchemy import Connection
 
 from classifier.evidence import DAY_US
-from classifier.types import TARGETS
-from service.store.schema import day_totals, traffic
+from service.store.schema import COUNTED, day_totals, traffic
 from service.store.statements import upsert, write_many
 
 PARTS = 16
 """Rows that the total of a day is spread over, by account: processes that write at once seldom meet."""
 
-COUNTS = (*(f"n_{name}" for name in TARGETS), "n_matched")
 _UPSERTS = tuple(
-    (upsert(table, {name: f"{table.name}.{name} + excluded.{name}" for name in COUNTS}))
+    (upsert(table, {name: f"{table.name}.{name} + excluded.{name}" for name in COUNTED}))
     for table in (traffic, day_totals)
 )
 
@@ -37,4 +35,4 @@ def record_traffic(connection: Connection, labels: pa.Table, numbers: Sequence[i
             of_days[day, number % PARTS, name] += 1
     for statement, counted in zip(_UPSERTS, (of_accounts, of_days), strict=True):
         keys = sorted({key[:2] for key in counted})
-        write_many(connection, statement, [(*key, *(counted[*key, name] for name in COUNTS)) for key in keys])
+        write_many(connection, statement, [(*key, *(counted[*key, name] for name in COUNTED)) for key in keys])
