@@ -191,7 +191,7 @@ def _layout(tokens: TokenBatch) -> _Layout:
     begin, end = np.searchsorted(cuts, first), np.searchsorted(cuts, last)
     bounds = np.append(0, np.cumsum(end - begin))
     pieces = np.arange(bounds[-1]) + np.repeat(begin - bounds[:-1], end - begin)
-    return _Layout(*(part.astype(np.int32) for part in (cuts, pieces, bounds)), owners)
+    return _Layout(cuts.astype(np.int32), pieces.astype(np.int32), bounds.astype(np.int32), owners)
 
 
 @lru_cache(1024)
@@ -232,9 +232,7 @@ class StaticEncoder:
         return sum_rows(pieces, layout.pieces, layout.bounds)
 
 
-def sum_rows(
-    rows: NDArray[np.float32], indices: NDArray[np.int32], bounds: NDArray[np.int32]
-) -> NDArray[np.float32]:
+def sum_rows(rows: NDArray[np.float32], indices: NDArray[np.int32], bounds: NDArray[np.int32]) -> NDArray[np.float32]:
     """Sum of `rows[indices[bounds[i]:bounds[i + 1]]]` for each i, [len(bounds) - 1, d]; added in that order, so that
     equal ranges have equal sums. `rows` is contiguous; indices and bounds are not looked at.
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidGraph, InvalidProtobuf, NotImplemented
 
 from classifier.errors import BundleError
-from classifier.types import CAPABILITIES, TARGETS
+from classifier.types import TARGETS
 
 LOGITS = len(TARGETS) + 1
 _BLOCK, _LEAST_BLOCK = 64, 4

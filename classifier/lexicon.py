@@ -89,7 +89,7 @@ class Lexicon:
         sums = sum_rows(self._rows, columns, offsets.astype(np.int32))
         lengths = np.sqrt(sums[:, -1:])
         lengths[lengths == 0] = 1
-        return sums[:, :-1] / lengths
+        return np.asarray(sums[:, :-1] / lengths, np.float32)
 
 
 def save_lexicon(weights: NDArray[np.float64], idf: NDArray[np.float64], path: Path) -> None:

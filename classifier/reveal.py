@@ -120,7 +120,7 @@ def _runs(joined: bytes) -> NDArray[np.int64]:
     words = np.frombuffer(joined.translate(_OF_RUN), np.uint64, len(joined) // 8) == 0
     for reach in (1, 2):  # side by side: two, then four
         words = words[:-reach] & words[reach:]
-    return 8 * words.nonzero()[0]
+    return np.asarray(8 * words.nonzero()[0])
 
 
 def _rotated(joined: bytes) -> Iterator[int]:

@@ -1,0 +1,167 @@
+"""What was judged of a batch, as tables: labels a row an event, and the units that evidence is counted in.
+
+    labeler (judges) -> **tables** -> whoever stores or counts
+
+Most batches of one hold no match, so columns that only a match fills cost next to nothing without one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from classifier.signatures import Facts
+from classifier.templates import Matches
+from classifier.types import CAPABILITIES, LABEL_SCHEMA, LEVELS, TARGETS, UNIT_SCHEMA, Channel
+
+Floats = NDArray[np.float32]
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+Keys = NDArray[np.uint64]
+
+ALWAYS = np.iinfo(np.int64).min
+"""When signatures were approved that are in force at any time, such as those of a bundle."""
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What is concluded of n prompts, all arrays of n rows.
+
+    `capability`, `target`: index into TARGETS of what the prompt asks for, and of what a match in it aims at.
+    `p_capability` [n, 4] over TARGETS, `p_extraction` and `opinion`, which is it without any match: of what no benign
+    signature excuses. `exclusive`, `public`: a verified match of that tier.
+    `explained`: a benign signature accounts for all but a match. `spans` [n, 2]: characters of what the scored text
+    means, from the first to past the last shingle of the match; what stands between is taken for part of it.
+    """
+
+    capability: Ints
+    target: Ints
+    p_capability: Floats
+    p_extraction: Floats
+    opinion: Floats
+    exclusive: Bools
+    public: Bools
+    explained: Bools
+    spans: Ints
+
+
+@dataclass(frozen=True)
+class Judged:
+    """All that is known of n prompts: what they match, `probabilities` [n, 4] (see `heads`), what is concluded of them,
+    `spans` [n, 2] of matches in what was sent, and keyed hashes [n] of the whole text, its head and its tail."""
+
+    matches: Matches
+    probabilities: Floats
+    judgement: Judgement
+    spans: Ints
+    keys: Keys
+    heads: Keys
+    tails: Keys
+
+
+class Tables:
+    """Columns of labels and units. `facts`: of all signatures; `approved_us`: when local exclusive ones were approved,
+    by id."""
+
+    def __init__(self, facts: Sequence[Facts], approved_us: Mapping[str, int]) -> None:
+        self._approved_us = np.array([approved_us.get(fact.id, ALWAYS) for fact in facts] + [ALWAYS])
+        self._targets = pa.array(TARGETS)
+        self._ids = pa.array([*(fact.id for fact in facts), None], pa.string())  # index -1: no match
+        self._families = pa.array([*(fact.family for fact in facts), None], pa.string())
+        self._techniques = pa.array([*(fact.technique for fact in facts), None], pa.string())
+
+    def labels(self, events: pa.RecordBatch, judged: Judged) -> pa.RecordBatch:
+        """One row an event (EVENT_SCHEMA), LABEL_SCHEMA."""
+        matches, judgement = judged.matches, judged.judgement
+        columns = [
+            *(events.column(name) for name in ("event_id", "account_id", "timestamp")),
+            _picked(self._targets, judgement.capability),
+            *(pa.array(np.ascontiguousarray(column)) for column in judged.probabilities.T[: len(CAPABILITIES)]),
+            pa.array(judgement.p_extraction),
+            *self._match_columns(matches, judged.spans),
+            _named(self._families, matches.benign),
+            pa.array(judged.keys),
+            _scaffolds(judged),
+        ]
+        return pa.RecordBatch.from_arrays(columns, schema=LABEL_SCHEMA)
+
+    def units(self, events: pa.RecordBatch, judged: Judged) -> pa.RecordBatch:
+        """One signature-channel row an event, then one intent-channel row for each in which nothing matched and
+        something is unexplained, UNIT_SCHEMA.
+
+        A local exclusive signature may have been learnt from what was sent up to its approval. There its match is no
+        hit, and intent is bet on as if it were not known: else an honest account's own prompts would be picked out of
+        its past by what it sent, which no null allows.
+        """
+        judgement, index = judged.judgement, judged.matches.index
+        n, matched = len(index), index >= 0
+        early = self._early(events, index, matched)
+        counted = (~matched | early) & ~judgement.explained
+        marks = np.zeros((len(_MARKS), n + int(np.count_nonzero(counted))), np.uint8)
+        bits = (1 << judgement.target).astype(np.uint8)
+        marks[0, n:] = Channel.INTENT
+        marks[1, :n] = bits * (judgement.exclusive & ~early)
+        marks[2, :n] = bits * judgement.public
+        marks[3, :n] = matched
+        marks[4:, n:] = np.rint(LEVELS * judgement.opinion[:, None] * judgement.p_capability)[counted].T
+        columns = {
+            **{name: _and_again(events.column(name), counted) for name in ("event_id", "account_id", "timestamp")},
+            **{name: pa.array(row) for name, row in zip(_MARKS, marks, strict=True)},
+            "key": pa.array(np.concatenate([judged.keys, judged.heads[counted]])),
+            "family": _named(self._families, np.concatenate([index, np.full(marks.shape[1] - n, -1, np.int32)])),
+        }
+        return pa.RecordBatch.from_arrays([columns[name] for name in UNIT_SCHEMA.names], schema=UNIT_SCHEMA)
+
+    def _match_columns(self, matches: Matches, spans: Ints) -> list[pa.Array]:
+        """`template_id` to `match_end`."""
+        none = matches.index < 0
+        names = [_named(known, matches.index) for known in (self._ids, self._families, self._techniques)]
+        if none.all():
+            return [*names, *(pa.nulls(len(none), kind) for kind in (pa.float32(),) * 2 + (pa.int32(),) * 2)]
+        return [
+            *names,
+            pa.array(matches.similarity, mask=np.isnan(matches.similarity)),
+            pa.array(matches.coverage, mask=none),
+            *(pa.array(side, pa.int32(), mask=none) for side in spans.T),
+        ]
+
+    def _early(self, events: pa.RecordBatch, index: NDArray[np.int32], matched: Bools) -> Bools:
+        """Whether each event has a match, and came before it was approved, [n]."""
+        if not matched.any():
+            return matched
+        us = np.asarray(events.column("timestamp").cast(pa.int64()).to_numpy())
+        return np.asarray(us <= self._approved_us[index])
+
+
+_MARKS = ("channel", "y", "y_public", "matched", *(f"level_{name}" for name in TARGETS))
+"""Columns of units that hold small numbers."""
+
+
+def _scaffolds(judged: Judged) -> pa.ListArray:
+    """Hashes of the anchors of each text, its head's first; one where both are the same."""
+    listed = np.ones((len(judged.heads), 2), np.bool_)
+    listed[:, 1] = judged.heads != judged.tails
+    offsets = np.zeros(len(listed) + 1, np.int32)
+    np.cumsum(np.add.reduce(listed, axis=1), out=offsets[1:])
+    return pa.ListArray.from_arrays(offsets, np.stack([judged.heads, judged.tails], axis=1)[listed])
+
+
+def _named(names: pa.StringArray, index: NDArray[np.int32]) -> pa.StringArray:
+    """Names at indices, null for -1; the last of `names` is null."""
+    if (index < 0).all():
+        return pa.nulls(len(index), pa.string())
+    return _picked(names, np.where(index < 0, len(names) - 1, index))
+
+
+def _picked(names: pa.StringArray, rows: NDArray[np.integer]) -> pa.StringArray:
+    """Names at rows; to take one, Arrow needs fifteen times as long as to show it where it stands."""
+    return names.slice(int(rows[0]), 1) if len(rows) == 1 else names.take(pa.array(rows))
+
+
+def _and_again(column: pa.Array, rows: Bools) -> pa.Array:
+    """A column, and after it its values at `rows`."""
+    return pa.concat_arrays([column, column if rows.all() else column.filter(pa.array(rows))])
