@@ -195,9 +195,11 @@ class Labeler:
         public = matched & ~exclusive
         explained = benign & ~leftover
         extraction = np.where(explained & ~matched, np.float32(0), outside[:, EXTRACTION])
-        named = self._target[matches.index]
-        payload, _ = self._read_outside(reading, spans, matched & (named < 0))
-        target = np.where(named >= 0, named, decide_capability(payload, self._thresholds))
+        target = capability
+        if matched.any():
+            named = self._target[matches.index]
+            payload, _ = self._read_outside(reading, spans, matched & (named < 0))
+            target = np.where(named >= 0, named, decide_capability(payload, self._thresholds))
         capabilities = outside[:, : len(CAPABILITIES)]
         other = 1 - np.add.reduce(capabilities, axis=1, keepdims=True)
         return Judgement(

@@ -143,11 +143,11 @@ _MARKS = ("channel", "y", "y_public", "matched", *(f"level_{name}" for name in T
 
 def _scaffolds(judged: Judged) -> pa.ListArray:
     """Hashes of the anchors of each text, its head's first; one where both are the same."""
-    listed = np.ones((len(judged.heads), 2), np.bool_)
-    listed[:, 1] = judged.heads != judged.tails
-    offsets = np.zeros(len(listed) + 1, np.int32)
-    np.cumsum(np.add.reduce(listed, axis=1), out=offsets[1:])
-    return pa.ListArray.from_arrays(offsets, np.stack([judged.heads, judged.tails], axis=1)[listed])
+    n = len(judged.heads)
+    anchors, listed, offsets = np.empty((n, 2), np.uint64), np.ones((n, 2), np.bool_), np.zeros(n + 1, np.int32)
+    anchors[:, 0], anchors[:, 1], listed[:, 1] = judged.heads, judged.tails, judged.heads != judged.tails
+    np.add.accumulate(1 + listed[:, 1], out=offsets[1:])
+    return pa.ListArray.from_arrays(offsets, anchors[listed])
 
 
 def _named(names: pa.StringArray, index: NDArray[np.int32]) -> pa.StringArray:
