@@ -13,9 +13,8 @@ from classifier.evidence import DAY_US, Baselines
 from classifier.online import evidence_of, stack_states
 from classifier.types import LEVELS, TARGETS, Channel, Decision
 from classifier.verdicts import Thresholds, judge
-from service.accounts import MOST_EVENTS
 from service.http.published import iso
-from service.reasons import Case, FamilyUse, IntentUse, reasons_of
+from service.reasons import MOST_EVENTS, Case, FamilyUse, IntentUse, reasons_of
 from service.store.codec import Unit, levels_of
 from service.store.reading import Known, Review
 
