@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import chain
+from itertools import accumulate, chain
 from pathlib import Path
 
 import numpy as np
@@ -102,6 +102,10 @@ class Tokenizer:
         return self._backend.encode(texts)
 
 
+_FEW = 128
+"""Texts up to which it takes less to cut them one by one than to unwrap the columns that gigatoken makes of many."""
+
+
 class _Gigatoken:
     name = "gigatoken"
 
@@ -112,9 +116,10 @@ class _Gigatoken:
         return dict(self._bpe.vocab)
 
     def encode(self, texts: Sequence[str] | Sequence[bytes]) -> TokenBatch:
-        if len(texts) == 1:  # a shorter way, that skips the columnar wrapper
-            ids = np.asarray(self._bpe.encode(texts[0]), np.int32)
-            return TokenBatch(ids, np.array([0, len(ids)], np.int64))
+        if 0 < len(texts) <= _FEW:
+            each = [np.asarray(self._bpe.encode(text), np.int32) for text in texts]
+            ids = np.concatenate(each) if len(each) > 1 else each[0]
+            return TokenBatch(ids, np.array([0, *accumulate(map(len, each))], np.int64))
         layout = self._bpe.encode_batch(list(texts), parallel=False).layout
         offsets = np.asarray(layout.offsets, np.int64)
         ids = np.asarray(layout.content.data)[offsets[0] : offsets[-1]].astype(np.int32)
@@ -147,12 +152,18 @@ def l2_normalise(rows: NDArray[np.float32]) -> NDArray[np.float32]:
 def window_offsets(tokens: TokenBatch, size: int = WINDOW_TOKENS) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """(token offset of each window start plus the end [w + 1], window offset of each text [n + 1]). An empty text has
     one window."""
-    lengths = np.diff(tokens.offsets)
-    per_text = np.maximum(-(-lengths // size), 1)
-    owners = np.concatenate([[0], np.cumsum(per_text)])
-    ordinal = np.arange(owners[-1]) - np.repeat(owners[:-1], per_text)
-    starts = np.repeat(tokens.offsets[:-1], per_text) + ordinal * size
-    return np.append(starts, tokens.offsets[-1]), owners
+    per_text = np.maximum(-((tokens.offsets[:-1] - tokens.offsets[1:]) // size), 1)
+    owners = _running(per_text)
+    starts = np.append((tokens.offsets[:-1] - owners[:-1] * size).repeat(per_text), tokens.offsets[-1])
+    starts[:-1] += np.arange(owners[-1]) * size
+    return starts, owners
+
+
+def _running(counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Sums of the first 0, 1, 2 ... of n counts, [n + 1]."""
+    sums = np.zeros(len(counts) + 1, np.int64)
+    np.add.accumulate(counts, out=sums[1:])
+    return sums
 
 
 def view_bounds(tokens: TokenBatch) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
@@ -183,14 +194,18 @@ class _Layout:
 
 def _layout(tokens: TokenBatch) -> _Layout:
     starts, owners = window_offsets(tokens)
-    views = [np.stack(sides, axis=1).ravel() for sides in zip(*view_bounds(tokens), strict=True)]
-    first, last = map(np.append, views, (starts[:-1], starts[1:]))
+    n_views = len(tokens) * len(VIEWS)
+    first, last = ranges = np.empty((2, n_views + owners[-1]), np.int64)
+    for view, sides in enumerate(view_bounds(tokens)):
+        ranges[:, view : n_views : len(VIEWS)] = sides
+    ranges[:, n_views:] = starts[:-1], starts[1:]
     is_cut = np.zeros(tokens.offsets[-1] + 1, np.bool_)
     is_cut[first] = is_cut[last] = is_cut[0] = True
     cuts = is_cut.nonzero()[0]
-    begin, end = np.searchsorted(cuts, first), np.searchsorted(cuts, last)
-    bounds = np.append(0, np.cumsum(end - begin))
-    pieces = np.arange(bounds[-1]) + np.repeat(begin - bounds[:-1], end - begin)
+    begin, counts = cuts.searchsorted(first), cuts.searchsorted(last)
+    counts -= begin
+    bounds = _running(counts)
+    pieces = np.arange(bounds[-1]) + (begin - bounds[:-1]).repeat(counts)
     return _Layout(cuts.astype(np.int32), pieces.astype(np.int32), bounds.astype(np.int32), owners)
 
 
