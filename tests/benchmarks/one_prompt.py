@@ -2,10 +2,10 @@
 
     python -m tests.benchmarks.one_prompt [n]
 
-n generated prompts of 500 bytes and as many of `data/sample`, which are longer and match. Each batch is measured by
-itself, in microseconds of processor time: `judged` is what scoring cannot do without, `labelled` is that and the tables of
-labels and units. A busy machine shows in the 99th percentile before it shows in the median; `quiet` is the median of
-the best of ROUNDS for each batch. Promised: p50 <= 150 us, p99 <= 1,000 us, one prompt at a time.
+n generated prompts of 500 bytes and as many of `data/sample`, of which some match. Each batch is measured by itself, in
+microseconds of processor time: `judged` is what scoring cannot do without, `labelled` is that and the tables of labels
+and units. A busy machine shows in the 99th percentile before it shows in the median; `quiet` is the median of the best
+of ROUNDS for each batch. Promised: p50 <= 150 us, p99 <= 1,000 us, one prompt at a time.
 """
 
 from __future__ import annotations
