@@ -33,7 +33,7 @@ def main(n: int) -> None:
     pipeline = Pipeline.load(default_bundle_dir())
     print(f"{'prompts':<18}{'at once':>8}{'':>10}{'p50':>9}{'p99':>9}{'quiet':>9}{'a prompt':>10}")
     for name, events in (("500 bytes", generated(n)), ("of the sample", sampled(n))):
-        for size in SIZES if name == "500 bytes" else SIZES[:1]:
+        for size in [size for size in SIZES if size <= n] if name == "500 bytes" else SIZES[:1]:
             batches = [events.slice(start, size) for start in range(0, len(events) - size + 1, size)]
             texts = [texts_of(batch) for batch in batches]
             print(row(name, size, "judged", [partial(pipeline.labeler.judge, one) for one in texts]))
