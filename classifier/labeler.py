@@ -196,7 +196,7 @@ class Labeler:
         explained = benign & ~leftover
         extraction = np.where(explained & ~matched, np.float32(0), outside[:, EXTRACTION])
         target = capability
-        if matched.any():
+        if np.count_nonzero(matched):
             named = self._target[matches.index]
             payload, _ = self._read_outside(reading, spans, matched & (named < 0))
             target = np.where(named >= 0, named, decide_capability(payload, self._thresholds))

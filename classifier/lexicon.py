@@ -58,7 +58,7 @@ def head_and_tail(tokens: TokenBatch) -> tuple[TokenBatch, NDArray[np.int64]]:
     no right neighbour, the last of each text and of each head that was cut."""
     lengths, most = tokens.offsets[1:] - tokens.offsets[:-1], LOOKED_UP_HEAD + LOOKED_UP_TAIL
     long = lengths > most
-    if not long.any():
+    if not np.count_nonzero(long):
         return tokens, tokens.offsets[1:][lengths > 0] - 1
     within = np.arange(tokens.offsets[-1]) - np.repeat(tokens.offsets[:-1], lengths)
     kept = (within < LOOKED_UP_HEAD) | (within >= np.repeat(lengths - LOOKED_UP_TAIL, lengths))

@@ -228,7 +228,7 @@ class ShingleTable:
         sought = hashes.take(maybe)
         slots = self._lower_bounds(sought)
         known = self._keys.take(slots, mode="clip") == sought
-        if not known.any():
+        if not np.count_nonzero(known):
             return NO_HITS
         texts = words.texts_of(maybe)
         known &= texts >= 0
@@ -245,7 +245,7 @@ class ShingleTable:
         low, high = self._buckets.take(bucket), self._buckets.take(bucket + 1)
         for _ in range(self._halvings):
             undecided = low < high
-            if not undecided.any():
+            if not np.count_nonzero(undecided):
                 break
             middle = (low + high) >> 1
             below = undecided & (self._keys.take(middle, mode="clip") < hashes)

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -77,11 +79,11 @@ class Tables:
     def labels(self, events: pa.RecordBatch, judged: Judged) -> pa.RecordBatch:
         """One row an event (EVENT_SCHEMA), LABEL_SCHEMA."""
         matches, judgement = judged.matches, judged.judgement
+        chances = np.concatenate([judged.probabilities.T[: len(CAPABILITIES)], judgement.p_extraction[None]])
         columns = [
-            *(events.column(name) for name in ("event_id", "account_id", "timestamp")),
+            *_who(events),
             _picked(self._targets, judgement.capability),
-            *(pa.array(np.ascontiguousarray(column)) for column in judged.probabilities.T[: len(CAPABILITIES)]),
-            pa.array(judgement.p_extraction),
+            *_rows(chances),
             *self._match_columns(matches, judged.spans),
             _named(self._families, matches.benign),
             pa.array(judged.keys),
@@ -101,27 +103,26 @@ class Tables:
         n, matched = len(index), index >= 0
         early = self._early(events, index, matched)
         counted = (~matched | early) & ~judgement.explained
-        marks = np.zeros((len(_MARKS), n + int(np.count_nonzero(counted))), np.uint8)
-        bits = (1 << judgement.target).astype(np.uint8)
+        n_counted = int(np.count_nonzero(counted))
+        marks = np.zeros((4 + len(TARGETS), n + n_counted), np.uint8)
         marks[0, n:] = Channel.INTENT
-        marks[1, :n] = bits * (judgement.exclusive & ~early)
-        marks[2, :n] = bits * judgement.public
-        marks[3, :n] = matched
+        if np.count_nonzero(matched):
+            bits = (1 << judgement.target).astype(np.uint8)
+            marks[1:4, :n] = bits * (judgement.exclusive & ~early), bits * judgement.public, matched
         marks[4:, n:] = np.rint(LEVELS * judgement.opinion[:, None] * judgement.p_capability)[counted].T
-        columns = {
-            **{name: _and_again(events.column(name), counted) for name in ("event_id", "account_id", "timestamp")},
-            **{name: pa.array(row) for name, row in zip(_MARKS, marks, strict=True)},
-            "key": pa.array(np.concatenate([judged.keys, judged.heads[counted]])),
-            "family": _named(self._families, np.concatenate([index, np.full(marks.shape[1] - n, -1, np.int32)])),
-        }
-        return pa.RecordBatch.from_arrays([columns[name] for name in UNIT_SCHEMA.names], schema=UNIT_SCHEMA)
+        channel, *others = _rows(marks)
+        event_id, account_id, timestamp = (_and_again(column, counted, n_counted) for column in _who(events))
+        key = pa.array(np.concatenate([judged.keys, judged.heads[counted]]))
+        family = _named(self._families, np.concatenate([index, np.full(n_counted, -1, np.int32)]))
+        columns = [account_id, channel, key, timestamp, event_id, *others, family]
+        return pa.RecordBatch.from_arrays(columns, schema=UNIT_SCHEMA)
 
     def _match_columns(self, matches: Matches, spans: Ints) -> list[pa.Array]:
         """`template_id` to `match_end`."""
         none = matches.index < 0
         names = [_named(known, matches.index) for known in (self._ids, self._families, self._techniques)]
-        if none.all():
-            return [*names, *(pa.nulls(len(none), kind) for kind in (pa.float32(),) * 2 + (pa.int32(),) * 2)]
+        if np.count_nonzero(none) == len(none):
+            return [*names, *(_nulls(len(none), kind) for kind in _MATCH_NUMBERS)]
         return [
             *names,
             pa.array(matches.similarity, mask=np.isnan(matches.similarity)),
@@ -131,14 +132,18 @@ class Tables:
 
     def _early(self, events: pa.RecordBatch, index: NDArray[np.int32], matched: Bools) -> Bools:
         """Whether each event has a match, and came before it was approved, [n]."""
-        if not matched.any():
+        if not np.count_nonzero(matched):
             return matched
         us = np.asarray(events.column("timestamp").cast(pa.int64()).to_numpy())
         return np.asarray(us <= self._approved_us[index])
 
 
-_MARKS = ("channel", "y", "y_public", "matched", *(f"level_{name}" for name in TARGETS))
-"""Columns of units that hold small numbers."""
+_MATCH_NUMBERS = (pa.float32(), pa.float32(), pa.int32(), pa.int32())
+
+
+def _who(events: pa.RecordBatch) -> list[pa.Array]:
+    """Event id, account id and time."""
+    return [events.column(place) for place in range(3)]
 
 
 def _scaffolds(judged: Judged) -> pa.ListArray:
@@ -150,11 +155,23 @@ def _scaffolds(judged: Judged) -> pa.ListArray:
     return pa.ListArray.from_arrays(offsets, anchors[listed])
 
 
+def _rows(block: NDArray[Any]) -> list[pa.Array]:
+    """Each row of a block [k, n] as an Arrow array. Over one buffer, which takes a third of what k buffers take."""
+    flat, n = pa.array(block.ravel()), block.shape[1]
+    return [flat.slice(start, n) for start in range(0, block.size, n)]
+
+
+@lru_cache(256)
+def _nulls(n: int, kind: pa.DataType) -> pa.Array:
+    return pa.nulls(n, kind)
+
+
 def _named(names: pa.StringArray, index: NDArray[np.int32]) -> pa.StringArray:
     """Names at indices, null for -1; the last of `names` is null."""
-    if (index < 0).all():
-        return pa.nulls(len(index), pa.string())
-    return _picked(names, np.where(index < 0, len(names) - 1, index))
+    missing = index < 0
+    if np.count_nonzero(missing) == len(index):
+        return _nulls(len(index), pa.string())
+    return _picked(names, np.where(missing, len(names) - 1, index))
 
 
 def _picked(names: pa.StringArray, rows: NDArray[np.integer]) -> pa.StringArray:
@@ -162,6 +179,6 @@ def _picked(names: pa.StringArray, rows: NDArray[np.integer]) -> pa.StringArray:
     return names.slice(int(rows[0]), 1) if len(rows) == 1 else names.take(pa.array(rows))
 
 
-def _and_again(column: pa.Array, rows: Bools) -> pa.Array:
-    """A column, and after it its values at `rows`."""
-    return pa.concat_arrays([column, column if rows.all() else column.filter(pa.array(rows))])
+def _and_again(column: pa.Array, rows: Bools, n_rows: int) -> pa.Array:
+    """A column, and after it its values at `rows`, which are `n_rows`."""
+    return pa.concat_arrays([column, column if n_rows == len(rows) else column.filter(pa.array(rows))])
