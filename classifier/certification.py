@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import betaincinv
 
 from classifier.bundle import Stratum, largest_epsilon
 from classifier.eprocess import BETS
@@ -112,4 +111,6 @@ def certify(stratum: str, above: Sequence[bool]) -> Stratum:
 def clopper_pearson_upper(k: int, n: int, confidence: float = CONFIDENCE) -> float:
     """Upper limit of a proportion of which k of n were seen (Clopper & Pearson 1934); 1 - (1 - confidence)^(1/n) for k
     = 0."""
+    from scipy.special import betaincinv  # takes longer to import than all the rest here, and a service hardly asks
+
     return 1.0 if k >= n else float(betaincinv(k + 1, n - k, confidence))

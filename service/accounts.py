@@ -26,10 +26,8 @@ from classifier.reachback import Link
 from classifier.types import ACCOUNT_SCHEMA, LEVELS, TARGETS, Channel, Decision
 from classifier.verdicts import Verdicts
 from service.database import query
-from service.reasons import Case, FamilyUse, IntentUse, reasons_of
+from service.reasons import MOST_EVENTS, Case, FamilyUse, IntentUse, reasons_of
 
-MOST_EVENTS = 20
-"""Events named as evidence of an account, the strongest."""
 _NAMED = frozenset({Decision.FLAG, Decision.REVIEW})
 _PER_LOG10 = math.log(10)
 _DAY_US = 86_400_000_000

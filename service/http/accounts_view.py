@@ -14,9 +14,8 @@ from classifier.online import evidence_of, stack_states
 from classifier.reachback import review_places
 from classifier.types import LEVELS, TARGETS, Channel, Decision
 from classifier.verdicts import Thresholds, judge
-from service.accounts import MOST_EVENTS
 from service.http.published import iso
-from service.reasons import Case, FamilyUse, IntentUse, reasons_of
+from service.reasons import MOST_EVENTS, Case, FamilyUse, IntentUse, reasons_of
 from service.store.codec import Unit, levels_of
 from service.store.reading import Known, Review
 

@@ -14,7 +14,7 @@ from pydantic import SecretStr
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from classifier.errors import UsageError
-from service.http.app import create_app
+from service.http.app import create_app, keep_what_is_loaded
 from service.http.log import LOGGING
 from service.http.metrics import MULTIPROCESS
 from service.http.security import LOOPBACK
@@ -85,7 +85,9 @@ def serve(settings: Settings) -> None:
         _require_keys(settings)
     signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn drains first and hands it on then: a stop is no failure
     if settings.workers == 1:
-        uvicorn.run(create_app(settings), **uvicorn_options(settings))
+        app = create_app(settings)
+        keep_what_is_loaded()
+        uvicorn.run(app, **uvicorn_options(settings))
     else:
         _serve_several(settings)
 

@@ -34,6 +34,7 @@ from classifier.labeler import BLOCK, Labeler, head_features
 from classifier.lexicon import Lexicon, feature_columns
 from classifier.pipeline import TOKENIZER, Pipeline
 from classifier.shingles import Shingler, ShingleTable
+from classifier.tables import Tables
 from classifier.templates import TemplateIndex
 from classifier.text import normal_form
 from service.bench.traffic import prompts, write_parquet
@@ -58,8 +59,8 @@ STAGES: tuple[tuple[str, Any, str], ...] = (
     ("verify matches", TemplateIndex, "match"),
     ("judge", Labeler, "_judge"),
     ("anchors, keyed hashes", classifier.labeler, "keyed_hashes"),
-    ("label columns", Labeler, "_labels"),
-    ("unit columns", Labeler, "_units"),
+    ("label columns", Tables, "labels"),
+    ("unit columns", Tables, "units"),
     ("merge units of a part", service.batch, "merge_units"),
     ("write a part", RunFolder, "write_part"),
     ("findings", service.batch, "conclude"),
