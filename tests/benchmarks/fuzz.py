@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 
 from tests.fuzzing import Fuzzed, fuzzed
 
-PER_ROUND = 50
+PER_ROUND = 500
 """Cases of a kind before the next kind: each round has a seed of its own."""
 
 
