@@ -47,7 +47,7 @@ GATHER = 60
 """Seconds for which new alerts gather while the receiver fails, so that few messages pile up."""
 _MARGIN = 60
 _LEASE = "alerts"
-_PATHS = {Kind.FLAG: ("/account", "id"), Kind.CAMPAIGN: ("/campaign", "id"), Kind.TEMPLATE: ("/templates", "")}
+_PATHS = {Kind.FLAG: ("/account", "id"), Kind.CAMPAIGN: ("/campaign", "id"), Kind.TEMPLATE: ("/discovered", "")}
 
 
 @dataclass(frozen=True)
@@ -82,6 +82,7 @@ class Worker:
         self._store, self._alerting, self._metrics, self._seconds = store, alerting, metrics, seconds
         self._holder = secrets.token_hex(8)
         self._gathered_at = 0
+        self._problem: str | None = None
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="alerts", daemon=True)
 
@@ -148,11 +149,14 @@ class Worker:
 
     def _run(self) -> None:
         while not self._stop.is_set():
+            worked, problem = False, None
             try:
                 worked = self.turn(time.time_ns() // 1000)
             except ProbewatchError as error:
-                log.warning("alerts wait: %s", error)
-                worked = False
+                problem = str(error)
+            if problem is not None and problem != self._problem:
+                log.warning("alerts wait: %s", problem)
+            self._problem = problem
             if not worked:
                 self._stop.wait(self._seconds)
 
