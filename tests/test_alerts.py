@@ -281,6 +281,18 @@ def test_flags_are_told_once_from_when_alerts_were_turned_on(store: Store) -> No
     assert tell_flags_of(store) == 1  # came, was erased, and came again
 
 
+def test_of_an_erased_account_nothing_is_sent_any_more(store: Store, hook: Receiver) -> None:
+    send(store, GUILTY[:9])
+    tell(store, "account-0")
+    hook.answer = status(500)
+    sender = worker(store, hook.url)
+    sender.turn(NOW)
+    with store.writing() as connection:
+        erase_account(connection, "account-0", "me", b"key")
+    assert not sender.turn(NOW + 60 * SECOND)
+    assert (len(hook.got), listed(store)) == (1, [])
+
+
 def test_the_refresher_tells_of_flags_and_campaigns(tmp_path: Path, hook: Receiver) -> None:
     url = f"sqlite:///{tmp_path / 'store.db'}"
     with running(url, alert_url=hook.url, alert_secret=SECRET, population=POPULATION) as server:
@@ -395,6 +407,8 @@ def test_the_commands(
     assert "There is no receiver" in Ran(capsys, "alerts", "test").sentence
     monkeypatch.setenv("PROBEWATCH_ALERT_URL", hook.url)
     assert "without PROBEWATCH_ALERT_SECRET" in Ran(capsys, "alerts", "test").sentence
+    refused = Ran(capsys, "serve", "--workers", "2", "--store", store_url)
+    assert refused.code == 2 and "without PROBEWATCH_ALERT_SECRET" in refused.sentence
     secret = Ran(capsys, "alerts", "secret").out.strip()
     monkeypatch.setenv("PROBEWATCH_ALERT_SECRET", secret)
     assert Ran(capsys, "alerts", "test").out.endswith(" took the test: it answered 204.\n")

@@ -104,11 +104,13 @@ class Worker:
         message = self._take(now)
         if message is None:
             return False
-        body = self._body(message)
-        nothing_left = not message.alerts  # what it told of was erased
-        sent = Sent(None) if nothing_left else post(self._alerting.receiver, message.message_id, now // 1_000_000, body)
-        self._note(message, sent, now)
+        self._note(message, self._send(message, now), now)
         return True
+
+    def _send(self, message: Message, now: int) -> Sent:
+        documents = [_document(one, self._alerting.console_url) for one in message.alerts]
+        body = body_of(message.made, documents)
+        return post(self._alerting.receiver, message.message_id, now // 1_000_000, body)
 
     def _take(self, now: int) -> Message | None:
         with self._store.reading() as connection:
@@ -143,9 +145,6 @@ class Worker:
         self._metrics.alert_messages.labels(outcome).inc()
         if sent.problem is not None:
             log.warning("message %s, try %d, %s: %s", message.message_id, message.tries, outcome, reason)
-
-    def _body(self, message: Message) -> bytes:
-        return body_of(message.made, [_document(one, self._alerting.console_url) for one in message.alerts])
 
     def _run(self) -> None:
         while not self._stop.is_set():
