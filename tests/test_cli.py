@@ -63,7 +63,7 @@ COMMANDS = {
     ("bench",): ["label", "match"],
     ("bench", "label"): ["--prompts", "--largest", "--folder", "--json", "--quiet"],
     ("bench", "match"): ["--signatures", "--json", "--quiet"],
-    ("serve",): ["--host", "--port", "--store", "--workers", "--population", "--bundle", "--catalogue"],
+    ("serve",): ["--host", "--port", "--store", "--workers", "--population", "--bundle", "--catalogue", "--exceptions"],
     ("import",): ["DIR", "--store", "--quiet"],
     ("store",): ["upgrade", "rebuild", "prune", "backup", "restore", "reviews"],
     ("store", "prune"): ["--dry-run", "--store"],
