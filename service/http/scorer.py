@@ -129,6 +129,7 @@ class Scorer:
         while jobs := self._take():
             began = time.perf_counter()
             turn = self._label(jobs)
+            self._metrics.label.observe(time.perf_counter() - began)
             self._labelled.put(turn)  # waits while the disk is behind, and counts that too
             took = time.perf_counter() - began
             self._pace += _SMOOTHING * (took / max(len(turn.answers), MOST_TURN) - self._pace)
