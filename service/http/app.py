@@ -9,6 +9,7 @@ from fastapi import FastAPI
 
 from service.console.routes import add_console
 from service.http import accounts, operations, scoring
+from service.http.direct import Direct
 from service.http.docs import document_calls
 from service.http.limits import Guard
 from service.http.problems import answer_with_problems
@@ -34,6 +35,7 @@ def create_app(settings: Settings) -> FastAPI:
         app.include_router(module.router)
     document_calls(app)
     add_console(app, service)
+    app.add_middleware(Direct, router=scoring.router)
     app.add_middleware(Guard, gate=service.gate, metrics=service.metrics)
     return app
 

@@ -33,7 +33,7 @@ def excused(connection: Connection, rows: Sequence[Unit]) -> Sequence[Unit]:
     """Units as they are to be stored: those that an exemption covers with y = 0."""
     matched = {(row.account_no,) for row in rows if row.family is not None and (row.y or row.y_public)}
     known = lookup(connection, _KNOWN, sorted(matched)) if matched else ()
-    until = {(one.account_no, one.family): one.until for one in known}
+    until = {(number, family): end for number, family, end in known}
     if not until:
         return rows
     return [

@@ -37,6 +37,7 @@ class Store:
     def __init__(self, url: URL) -> None:
         self.url = url
         self.engine = _engine(url)
+        self._driver_error: type[Exception] = self.engine.dialect.loaded_dbapi.Error
 
     @property
     def is_sqlite(self) -> bool:
@@ -49,21 +50,35 @@ class Store:
         Raises:
             StoreError: the database cannot be reached, or was lost; nothing, or all, was committed.
         """
-        with _store_errors(self.url), self.engine.connect() as connection:
+        with self._errors(), self.engine.connect() as connection, connection.begin():
             if self.is_sqlite:
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
             yield connection
-            connection.commit()
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """One consistent view. Raises StoreError as `writing` does."""
-        with _store_errors(self.url), self.engine.connect() as connection:
+        with self._errors(), self.engine.connect() as connection:
             if self.is_sqlite:
                 connection.exec_driver_sql("BEGIN")
             else:
                 connection.execution_options(isolation_level="REPEATABLE READ")
             yield connection
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        """The driver's errors, whichever way they come, as the store's own."""
+        try:
+            yield
+        except (DBAPIError, self._driver_error) as error:
+            origin = error.orig if isinstance(error, DBAPIError) else error
+            place = self.url.render_as_string(hide_password=True)
+            state = getattr(origin, "sqlstate", None)
+            kind = StoreConflictError if state is not None and state[:2] in _CONFLICTS else StoreError
+            raise kind(
+                f"The store {place} cannot be used ({type(origin).__name__}): see that it is there, up to date "
+                "(probewatch store upgrade) and has room."
+            ) from error
 
     def close(self) -> None:
         self.engine.dispose()
@@ -104,17 +119,3 @@ def _engine(url: URL) -> Engine:
             connection.execute(f"PRAGMA {pragma}")  # type: ignore[attr-defined]
 
     return engine
-
-
-@contextmanager
-def _store_errors(url: URL) -> Iterator[None]:
-    try:
-        yield
-    except DBAPIError as error:
-        place = url.render_as_string(hide_password=True)
-        state = getattr(error.orig, "sqlstate", None)
-        kind = StoreConflictError if state is not None and state[:2] in _CONFLICTS else StoreError
-        raise kind(
-            f"The store {place} cannot be used ({type(error.orig).__name__}): see that it is there, up to date "
-            "(probewatch store upgrade) and has room."
-        ) from error

@@ -24,7 +24,8 @@ _USED = (
     "JOIN uses u ON u.account_no = CAST(k.value ->> 0 AS BIGINT)"
 )
 _REVIEWED = (
-    "SELECT r.* FROM {keys} JOIN reviews r ON r.account_no = CAST(k.value ->> 0 AS BIGINT) ORDER BY r.review_no DESC"
+    "SELECT r.account_no, r.state, r.reason, r.author, r.until, r.at "
+    "FROM {keys} JOIN reviews r ON r.account_no = CAST(k.value ->> 0 AS BIGINT) ORDER BY r.review_no DESC"
 )
 
 WHOLE: Select[Any] = (
@@ -130,12 +131,12 @@ def decided(decision: Decision, thresholds: Thresholds) -> ColumnElement[bool]:
 
 def known_accounts(connection: Connection, rows: Sequence[Any]) -> list[Known]:
     keys = [(row.account_no,) for row in rows]
-    used: dict[int, list[Any]] = {}
-    for one in lookup(connection, _USED, keys) if rows else ():
-        used.setdefault(one.account_no, []).append(one)
+    used: dict[int, list[tuple[str, str, int]]] = {}
+    for number, *use in lookup(connection, _USED, keys) if rows else ():
+        used.setdefault(number, []).append((use[0], use[1], use[2]))
     reviewed: dict[int, list[Review]] = {}
-    for one in lookup(connection, _REVIEWED, keys) if rows else ():
-        reviewed.setdefault(one.account_no, []).append(Review(one.state, one.reason, one.author, one.until, one.at))
+    for number, *review in lookup(connection, _REVIEWED, keys) if rows else ():
+        reviewed.setdefault(number, []).append(Review(*review))
     found = []
     for row in rows:
         totals = dict(row._mapping)
@@ -146,8 +147,8 @@ def known_accounts(connection: Connection, rows: Sequence[Any]) -> list[Known]:
                 totals=totals,
                 state=np.frombuffer(state, STATE) if state is not None else empty_states(1),
                 campaign_id=campaign,
-                families=_most([(one.family, one.n_prompts) for one in own]),
-                techniques=_most([(one.technique, one.n_prompts) for one in own if one.technique]),
+                families=_most([(family, n) for family, _, n in own]),
+                techniques=_most([(technique, n) for _, technique, n in own if technique]),
                 reviews=reviewed.get(row.account_no, []),
             )
         )
