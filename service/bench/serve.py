@@ -7,9 +7,7 @@ The load shares the processors with the server, so that ratios count: to the emp
 
 from __future__ import annotations
 
-import os
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import orjson
 
-from service.bench.load import Loaded, post, run_load
+from service.bench.load import post, run_load
 from service.bench.measures import Measure
 from service.bench.servers import Server, empty_server, probewatch_server
 from service.bench.traffic import BYTES, prompts
@@ -115,7 +113,8 @@ def _at_half(
         yield Measure(f"latency, p{part * 100:g}", loaded.milliseconds(part), "ms", f"{note}; target {target}")
     for part, target in ((0.5, 150), (0.99, 1000)):
         inside = 1e6 * bucket_quantile(_buckets(before, after, "probewatch_label_seconds"), part)
-        yield Measure(f"in the pipeline, p{part * 100:g}", inside, "us", f"{note}, by the server's clock; target {target}")
+        by = f"{note}, a turn, by the server's clock; target {target}"
+        yield Measure(f"in the pipeline, p{part * 100:g}", inside, "us", by)
 
 
 def _overloaded(
@@ -135,7 +134,7 @@ def _overloaded(
     yield Measure("overload, neither 200 nor 503", strange, "requests", "no answer counts too; target 0")
     apart = counted["received"] - sum(counted[name] for name in _EVENTS[1:])
     unseen = loaded.n_answers - counted["received"]
-    yield Measure("overload, counters apart", abs(apart) + abs(unseen), "events", "received less the rest, and less sent")
+    yield Measure("overload, counters apart", abs(apart) + abs(unseen), "events", "received, the rest and sent")
     yield Measure("overload, memory", memory.growth * 100, "% more", f"{memory.last:,.0f} MiB at the end; target flat")
 
 

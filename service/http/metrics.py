@@ -36,7 +36,7 @@ class Metrics:
             "probewatch_turn_seconds", "Time to label and commit what waited.", buckets=_SECONDS, registry=registry
         )
         self.label = Histogram(
-            "probewatch_label_seconds", "Time of events in the pipeline, all of a turn.", buckets=_FINE, registry=registry
+            "probewatch_label_seconds", "Time of a turn in the pipeline.", buckets=_FINE, registry=registry
         )
         self.turn_events = Histogram(
             "probewatch_turn_events", "Events labelled and committed at once.", buckets=_EVENTS, registry=registry
