@@ -48,7 +48,7 @@ demo-run/run.json: | $(VENV)/.base
 	@$(RUN)/probewatch demo
 
 test: $(TEST_SETS)  ## install what tests need and run them (REQUIRE_SERVICES=1: a skip is a failure)
-	@$(RUN)/python -m pytest
+	@OMP_NUM_THREADS=1 $(RUN)/python -m pytest -n auto --dist loadfile
 
 lint: $(VENV)/.dev  ## ruff and mypy --strict
 	@$(RUN)/ruff check .

@@ -17,6 +17,7 @@ from typing import Any
 from classifier.errors import BundleError
 from classifier.evidence import Baselines
 from classifier.heads import LOGITS, Calibration
+from classifier.taxonomy import data_dir as data_dir
 from classifier.types import CAPABILITIES
 
 FORMAT_VERSION = 3
@@ -114,12 +115,6 @@ class Bundle:
         return self.path / name
 
 
-def data_dir() -> Path:
-    """Folder of the shipped data: beside this module where installed, the repository's `data/` in a checkout."""
-    installed = Path(__file__).parent / "_data"
-    return installed if installed.is_dir() else Path(__file__).parents[1] / "data"
-
-
 def default_bundle_dir() -> Path:
     """The bundle that is shipped; it need not be there in a checkout that was not trained yet."""
     return data_dir() / "bundle"
@@ -196,10 +191,24 @@ def _read_manifest(folder: Path) -> Manifest:
     if version != FORMAT_VERSION:
         reason = f"its format version is {version!r}, expected {FORMAT_VERSION}; use the probewatch that made it"
         raise _refusal(folder, reason)
+    _check_capabilities(folder, content)
     try:
         return _parse(content)
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise _refusal(folder, f"{MANIFEST} is not as expected ({error}); copy") from error
+
+
+def _check_capabilities(folder: Path, content: Mapping[str, Any]) -> None:
+    """Of the taxonomy, as its thresholds name them; what is malformed is said later."""
+    try:
+        named = set(content["decisions"]["thresholds"])
+    except (LookupError, TypeError):
+        return
+    if named != set(CAPABILITIES):
+        got, expected = ", ".join(sorted(named)), ", ".join(sorted(CAPABILITIES))
+        raise _refusal(
+            folder, f"it tells {got} apart, the taxonomy lists {expected}; take the taxonomy it was made with"
+        )
 
 
 def _refusal(folder: Path, reason: str) -> BundleError:
@@ -244,8 +253,7 @@ def _calibration(content: Mapping[str, Any]) -> Calibration:
 
 def parse_baselines(content: Mapping[str, Any]) -> Baselines:
     """Baselines as `asdict` and JSON leave them. Raises LookupError, TypeError or ValueError."""
-    coding, agentic, planning, other = (float(value) for value in content["m2"])
-    return Baselines(float(content["m1"]), (coding, agentic, planning, other))
+    return Baselines(float(content["m1"]), tuple(float(value) for value in content["m2"]))
 
 
 def _is_inside(name: str) -> bool:

@@ -59,16 +59,23 @@ QUALIFY row_number() OVER (
 """DuckDB: `describe`'s `use` from labels, out of core; `members` holds `member_table`'s rows."""
 
 SCAFFOLD_USE_SQL = """
-WITH used AS (
-    SELECT account_id, unnest(list_distinct(scaffolds)) AS scaffold, timestamp, event_id, p_extraction
-    FROM {source} WHERE template_family IS NULL AND benign_app IS NULL
+WITH unexplained AS (
+    SELECT * FROM {source} WHERE template_family IS NULL AND benign_app IS NULL
+), often AS (
+    SELECT scaffold FROM (SELECT unnest(scaffolds) AS scaffold FROM unexplained)
+    GROUP BY scaffold HAVING count(*) >= {least_accounts}
+), used AS (
+    SELECT account_id, unnest(list_distinct(scaffolds)) AS scaffold, timestamp, event_id, p_extraction FROM unexplained
+), grouped AS (
+    SELECT account_id, scaffold, min({{'timestamp': timestamp, 'event_id': event_id, 'p': p_extraction}}) AS first_use,
+           count(*)::BIGINT AS n_prompts, max(timestamp) AS last_seen
+    FROM used SEMI JOIN often USING (scaffold) GROUP BY account_id, scaffold
 ), shared AS (
-    SELECT scaffold FROM used GROUP BY scaffold HAVING count(DISTINCT account_id) >= {least_accounts}
+    SELECT scaffold FROM grouped GROUP BY scaffold HAVING count(*) >= {least_accounts}
 )
-SELECT account_id, scaffold, min(timestamp) AS timestamp, arg_min(event_id, (timestamp, event_id)) AS event_id,
-       arg_min(p_extraction, (timestamp, event_id)) AS p_extraction, count(*)::BIGINT AS n_prompts,
-       max(timestamp) AS last_seen
-FROM used SEMI JOIN shared USING (scaffold) GROUP BY account_id, scaffold
+SELECT account_id, scaffold, first_use.timestamp AS timestamp, first_use.event_id AS event_id,
+       first_use.p AS p_extraction, n_prompts, last_seen
+FROM grouped SEMI JOIN shared USING (scaffold)
 """
 """DuckDB: `discover`'s input from labels, `.format(source=..., least_accounts=DISCOVER_ACCOUNTS)`. What a known
 template or benign application explains is left out."""

@@ -21,7 +21,7 @@ from safetensors.numpy import load, save
 
 from classifier.bundle import identify
 from classifier.catalogue_folder import DIGITS, INDEX, TENSORS, VERSION, held, is_id, put
-from classifier.errors import BundleError, OutputError, UsageError
+from classifier.errors import BundleError, BusyError, UsageError
 from classifier.shingles import SHINGLE_WORDS
 from classifier.signatures import Facts, Signature, parse_facts, signatures_of, tensors_of
 from classifier.types import Tier
@@ -141,7 +141,8 @@ def add_entries(folder: Path, entries: Sequence[Entry], encoder: str, onto: str 
     Raises:
         UsageError: an id that is in it already, or an exclusive signature that was certified on no account.
         BundleError: what is there is a catalogue that cannot be read, or of another encoder.
-        OutputError: the folder cannot be written, holds something else, is being written to, or has moved on.
+        OutputError: the folder cannot be written or holds something else.
+        BusyError: it is being written to, or has moved on.
     """
     with held(folder):
         newest = _newest(folder, onto)
@@ -157,7 +158,7 @@ def remove_entry(folder: Path, signature_id: str, onto: str) -> Catalogue:
 
     Raises:
         UsageError: it has no such signature.
-        BundleError, OutputError: as `add_entries`.
+        BundleError, OutputError, BusyError: as `add_entries`.
     """
     with held(folder):
         newest = _newest(folder, onto)
@@ -186,7 +187,7 @@ def _newest(folder: Path, onto: str | None) -> Catalogue | None:
     newest = open_catalogue(folder) if (folder / INDEX).exists() else None
     found = newest.id if newest is not None else None
     if found != onto:
-        raise OutputError(
+        raise BusyError(
             f"catalogue {folder}: was changed meanwhile, from version {onto} to {found}; repeat the command."
         )
     return newest

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from classifier.errors import OutputError
+from classifier.errors import BusyError, OutputError
 
 INDEX = "catalogue.json"
 VERSION = "catalogue-{}.json"
@@ -55,7 +55,8 @@ def held(folder: Path) -> Iterator[None]:
     """The folder, made if it is not there, for one writer at a time; what a killed one left is gone.
 
     Raises:
-        OutputError: it cannot be written, holds something else, or is being written to.
+        OutputError: it cannot be written, or holds something else.
+        BusyError: it is being written to.
     """
     with _output_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -115,7 +116,7 @@ def _take(descriptor: int, folder: Path) -> None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
-        raise OutputError(f"{folder}: another probewatch is changing it; repeat the command.") from error
+        raise BusyError(f"{folder}: another probewatch is changing it; repeat the command.") from error
 
 
 @contextmanager

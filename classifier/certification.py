@@ -11,20 +11,23 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import betaincinv
 
 from classifier.bundle import Stratum, largest_epsilon
+from classifier.eprocess import BETS
 from classifier.evidence import Baselines
 from classifier.types import LEVELS
 from classifier.verdicts import fdr_bound
 
 M2_MARGIN = 1.5
 MOST_M2 = 0.9  # above this a bet could win nothing; the intent channel is then as good as off
+_HALVINGS = 40
+LEAST_UNITS = 10  # units whose mean is taken for what is to be expected of the next one
 CONFIDENCE = 0.95
 FAMILY_PART = 3
 """A family by which alone an honest account reaches m1 / FAMILY_PART is to be tightened, or made public."""
 
 Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -50,14 +53,53 @@ class Certificate:
         return fdr_bound(n_flagged, [(stratum.epsilon, self.registered.get(stratum.stratum, population))], alpha=0)
 
 
-def intent_baselines(means: Floats) -> tuple[float, float, float, float]:
-    """m2 from the mean intent [n, 4] of honest accounts: M2_MARGIN times the largest, within what can be bet on."""
-    m2 = np.clip(M2_MARGIN * means.max(axis=0, initial=0.0), 1 / LEVELS, MOST_M2)
-    return float(m2[0]), float(m2[1]), float(m2[2]), float(m2[3])
+def expected_intent(means: Floats, n_units: Ints, kinds: Sequence[str]) -> Floats:
+    """What intent [A, T] is to be expected of the next unit of honest accounts, from the means [A, T] of the `n_units`
+    [A] that they have; NaN where too little is known.
+
+    Of an account with LEAST_UNITS units, their mean. One or two units are draws of what is expected, not its measure,
+    and the largest of many draws tells how far intent ranges: it is near 1 wherever anything is. But nor may they be
+    passed over: many honest applications never have more, and of a kind that is misread, such as judges, most are. So
+    an account with fewer is taken for any of its kind (a repository, an operator's stratum), and the null is asked of
+    the kind: `fair_baseline` of such accounts, if they have LEAST_UNITS together. That is what the rate of false flags
+    and reviews needs, which is one over accounts.
+    """
+    expected = np.where(n_units[:, None] >= LEAST_UNITS, means, np.nan)
+    few, kind = (n_units > 0) & (n_units < LEAST_UNITS), np.array(kinds)
+    for name in np.unique(kind[few]):
+        of_kind = few & (kind == name)
+        if n_units[of_kind].sum() >= LEAST_UNITS:
+            expected[of_kind] = fair_baseline(means[of_kind], n_units[of_kind])
+    return expected
+
+
+def fair_baseline(means: Floats, n_units: Ints, bets: Sequence[float] = BETS) -> Floats:
+    """Least m [T] with E[E2] <= 1 over accounts of a kind, drawn alike, of whom means [A, T] of `n_units` [A] are seen.
+
+    E2 is taken at its largest for a mean, that of units all alike: mean over bets of (1 + b/m (mean - m))^n. With a
+    unit each, m is their mean; the more units, the more does an account weigh that is misread in all of them.
+    """
+    b = np.array(bets)
+    low, high = np.zeros(means.shape[1]), np.ones(means.shape[1])
+    for _ in range(_HALVINGS):
+        m = (low + high) / 2
+        wealth = (1 - b + b * (means / m)[:, :, None]) ** n_units[:, None, None]
+        fair = wealth.mean(axis=(0, 2)) <= 1
+        low, high = np.where(fair, low, m), np.where(fair, m, high)
+    return high
+
+
+def intent_baselines(expected: Floats) -> tuple[float, ...]:
+    """m2 from the intent [A, T] to be expected of honest accounts: M2_MARGIN times the largest, within what can be bet
+    on; where nothing is known of any account, intent is not bet on."""
+    known = expected[~np.isnan(expected).any(axis=1)]
+    largest = known.max(axis=0) if len(known) else np.full(expected.shape[1], MOST_M2)
+    return tuple(np.clip(M2_MARGIN * largest, 1 / LEVELS, MOST_M2).tolist())
 
 
 def exceeds(match_rate: float, means: Floats, baselines: Baselines) -> bool:
-    """Whether an account is above the baselines, by its rate of exclusive matches or its mean intent [4]."""
+    """Whether an account is above the baselines, by its rate of exclusive matches or the intent [T] to be expected of
+    it, NaN if unknown."""
     return bool((means > np.array(baselines.m2)).any()) or match_rate > baselines.m1
 
 
@@ -69,4 +111,6 @@ def certify(stratum: str, above: Sequence[bool]) -> Stratum:
 def clopper_pearson_upper(k: int, n: int, confidence: float = CONFIDENCE) -> float:
     """Upper limit of a proportion of which k of n were seen (Clopper & Pearson 1934); 1 - (1 - confidence)^(1/n) for k
     = 0."""
+    from scipy.special import betaincinv  # takes longer to import than all the rest here, and a service hardly asks
+
     return 1.0 if k >= n else float(betaincinv(k + 1, n - k, confidence))

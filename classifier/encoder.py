@@ -9,14 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain
+from functools import lru_cache
+from itertools import accumulate, chain
 from pathlib import Path
 
 import numpy as np
 import tokenizers
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
-from scipy.sparse import csr_matrix
+from scipy.sparse import _sparsetools
 
 try:
     import gigatoken
@@ -101,6 +102,10 @@ class Tokenizer:
         return self._backend.encode(texts)
 
 
+_FEW = 128
+"""Texts up to which it takes less to cut them one by one than to unwrap the columns that gigatoken makes of many."""
+
+
 class _Gigatoken:
     name = "gigatoken"
 
@@ -111,9 +116,10 @@ class _Gigatoken:
         return dict(self._bpe.vocab)
 
     def encode(self, texts: Sequence[str] | Sequence[bytes]) -> TokenBatch:
-        if len(texts) == 1:  # a shorter way, that skips the columnar wrapper
-            ids = np.asarray(self._bpe.encode(texts[0]), np.int32)
-            return TokenBatch(ids, np.array([0, len(ids)], np.int64))
+        if 0 < len(texts) <= _FEW:
+            each = [np.asarray(self._bpe.encode(text), np.int32) for text in texts]
+            ids = np.concatenate(each) if len(each) > 1 else each[0]
+            return TokenBatch(ids, np.array([0, *accumulate(map(len, each))], np.int64))
         layout = self._bpe.encode_batch(list(texts), parallel=False).layout
         offsets = np.asarray(layout.offsets, np.int64)
         ids = np.asarray(layout.content.data)[offsets[0] : offsets[-1]].astype(np.int32)
@@ -139,18 +145,25 @@ class _HuggingFace:
 def l2_normalise(rows: NDArray[np.float32]) -> NDArray[np.float32]:
     """Rows scaled to length one; a zero row stays zero."""
     norms = np.sqrt(np.einsum("...d,...d->...", rows, rows))[..., None]
-    return np.asarray(rows / np.where(norms > 0, norms, 1), np.float32)
+    norms[norms == 0] = 1
+    return np.asarray(rows / norms, np.float32)
 
 
 def window_offsets(tokens: TokenBatch, size: int = WINDOW_TOKENS) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """(token offset of each window start plus the end [w + 1], window offset of each text [n + 1]). An empty text has
     one window."""
-    lengths = np.diff(tokens.offsets)
-    per_text = np.maximum(-(-lengths // size), 1)
-    owners = np.concatenate([[0], np.cumsum(per_text)])
-    ordinal = np.arange(owners[-1]) - np.repeat(owners[:-1], per_text)
-    starts = np.repeat(tokens.offsets[:-1], per_text) + ordinal * size
-    return np.append(starts, tokens.offsets[-1]), owners
+    per_text = np.maximum(-((tokens.offsets[:-1] - tokens.offsets[1:]) // size), 1)
+    owners = _running(per_text)
+    starts = np.append((tokens.offsets[:-1] - owners[:-1] * size).repeat(per_text), tokens.offsets[-1])
+    starts[:-1] += np.arange(owners[-1]) * size
+    return starts, owners
+
+
+def _running(counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Sums of the first 0, 1, 2 ... of n counts, [n + 1]."""
+    sums = np.zeros(len(counts) + 1, np.int64)
+    np.add.accumulate(counts, out=sums[1:])
+    return sums
 
 
 def view_bounds(tokens: TokenBatch) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
@@ -162,6 +175,45 @@ def view_bounds(tokens: TokenBatch) -> list[tuple[NDArray[np.int64], NDArray[np.
         (start, np.minimum(start + HEAD_TOKENS, end)),
         (np.maximum(end - TAIL_TOKENS, start), end),
     ]
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """Which tokens of n texts are summed: those of every view of every text, then of every window, r ranges in all.
+
+    Ranges overlap; tokens are cut where any of them begins or ends, so that each row is fetched once and pieces add up.
+    `cuts` [p + 1]: tokens at which the p pieces begin, and the end; range i is the sum of the pieces
+    `pieces[bounds[i]:bounds[i + 1]]`; `windows` [n + 1]: see `Encoded.window_offsets`.
+    """
+
+    cuts: NDArray[np.int32]
+    pieces: NDArray[np.int32]
+    bounds: NDArray[np.int32]
+    windows: NDArray[np.int64]
+
+
+def _layout(tokens: TokenBatch) -> _Layout:
+    starts, owners = window_offsets(tokens)
+    n_views = len(tokens) * len(VIEWS)
+    first, last = ranges = np.empty((2, n_views + owners[-1]), np.int64)
+    for view, sides in enumerate(view_bounds(tokens)):
+        ranges[:, view : n_views : len(VIEWS)] = sides
+    ranges[:, n_views:] = starts[:-1], starts[1:]
+    is_cut = np.zeros(tokens.offsets[-1] + 1, np.bool_)
+    is_cut[first] = is_cut[last] = is_cut[0] = True
+    cuts = is_cut.nonzero()[0]
+    begin, counts = cuts.searchsorted(first), cuts.searchsorted(last)
+    counts -= begin
+    bounds = _running(counts)
+    pieces = np.arange(bounds[-1]) + (begin - bounds[:-1]).repeat(counts)
+    return _Layout(cuts.astype(np.int32), pieces.astype(np.int32), bounds.astype(np.int32), owners)
+
+
+@lru_cache(1024)
+def _layout_of_one(length: int) -> _Layout:
+    """Of one text by itself, as most come to a service: it takes longer to find than to use, and depends on the number
+    of tokens alone."""
+    return _layout(TokenBatch(np.empty(0, np.int32), np.array([0, length])))
 
 
 class StaticEncoder:
@@ -184,34 +236,28 @@ class StaticEncoder:
     def encode(self, texts: Sequence[str] | Sequence[bytes]) -> Encoded:
         """Encode normalised texts (see `text.normalise_text`), as they are or in UTF-8."""
         tokens = self.tokenizer.encode(texts)
-        starts, owners = window_offsets(tokens)
-        views = [np.stack(sides, axis=1).ravel() for sides in zip(*view_bounds(tokens), strict=True)]
-        sums = self._sums(tokens.ids, *map(np.append, views, (starts[:-1], starts[1:])))
-        rows = l2_normalise(sums)
+        layout = _layout_of_one(len(tokens.ids)) if len(tokens) == 1 else _layout(tokens)
+        rows = l2_normalise(self._sums(tokens, layout))
         split = len(tokens) * len(VIEWS)
-        return Encoded(tokens, rows[:split].reshape(-1, len(VIEWS), self.dimensions), rows[split:], owners)
+        return Encoded(tokens, rows[:split].reshape(-1, len(VIEWS), self.dimensions), rows[split:], layout.windows)
 
-    def _sums(self, ids: NDArray[np.int32], first: NDArray[np.int64], last: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Sum of the rows of `ids[first[i]:last[i]]` for each i. These overlap; tokens are cut where any of them begins
-        or ends, so that each row is fetched once and pieces add up."""
-        is_cut = np.zeros(len(ids) + 1, np.bool_)
-        is_cut[first] = is_cut[last] = True
-        cuts = np.flatnonzero(is_cut)
-        pieces = _range_sums(ids, cuts[:-1], cuts[1:], self._table)
-        begin, end = np.searchsorted(cuts, first), np.searchsorted(cuts, last)
-        return _range_sums(np.arange(len(pieces), dtype=np.int32), begin, end, pieces)
+    def _sums(self, tokens: TokenBatch, layout: _Layout) -> NDArray[np.float32]:
+        """Sum of the rows of each range of a layout, [r, d]."""
+        pieces = sum_rows(self._table, tokens.ids, layout.cuts)
+        return sum_rows(pieces, layout.pieces, layout.bounds)
 
 
-def _range_sums(
-    indices: NDArray[np.int32], start: NDArray[np.int64], end: NDArray[np.int64], rows: NDArray[np.float32]
-) -> NDArray[np.float32]:
-    """Sum of `rows[indices[start[i]:end[i]]]` for each i."""
-    lengths = end - start
-    offsets = np.concatenate([[0], np.cumsum(lengths)])
-    if len(indices) != offsets[-1] or not np.array_equal(start, offsets[:-1]):  # else they are in place already
-        indices = indices[np.arange(offsets[-1]) + np.repeat(start - offsets[:-1], lengths)]
+def sum_rows(rows: NDArray[np.float32], indices: NDArray[np.int32], bounds: NDArray[np.int32]) -> NDArray[np.float32]:
+    """Sum of `rows[indices[bounds[i]:bounds[i + 1]]]` for each i, [len(bounds) - 1, d]; added in that order, so that
+    equal ranges have equal sums. `rows` is contiguous; indices and bounds are not looked at.
+
+    The kernel beneath a product with `scipy.sparse.csr_matrix`, whose making takes five times as long for one text.
+    """
+    n, (height, width) = len(bounds) - 1, rows.shape
+    sums = np.zeros((n, width), np.float32)
     ones = np.ones(len(indices), np.float32)
-    return np.asarray(csr_matrix((ones, indices, offsets), shape=(len(start), len(rows))) @ rows)
+    _sparsetools.csr_matvecs(n, height, width, bounds, indices, ones, rows.ravel(), sums.ravel())
+    return sums
 
 
 def quantise(table: NDArray[np.float32]) -> dict[str, NDArray[np.int8] | NDArray[np.float32]]:

@@ -5,6 +5,7 @@ ProbewatchError            exit 1
 ├── InputError             exit 3   traffic that cannot be read at all (a bad record is a rejection, not an error)
 ├── BundleError            exit 4   bundle or catalogue missing, corrupt or incompatible
 └── OutputError            exit 5   an output folder that cannot be used
+    └── BusyError          exit 5   ... since somebody else writes to it; trying again may do
 """
 
 from __future__ import annotations
@@ -30,3 +31,7 @@ class BundleError(ProbewatchError):
 
 class OutputError(ProbewatchError):
     exit_code = 5
+
+
+class BusyError(OutputError):
+    pass

@@ -55,7 +55,7 @@ class Baselines:
     """The null: a unit matches with a chance of at most `m1`, and its mean intent for c is at most `m2[c]`."""
 
     m1: float
-    m2: tuple[float, float, float, float]
+    m2: tuple[float, ...]
 
     def __post_init__(self) -> None:
         if len(self.m2) != len(TARGETS) or not all(0 < m < 1 for m in (self.m1, *self.m2)):
@@ -103,10 +103,13 @@ def merge_units(tables: Iterable[pa.Table]) -> pa.Table:
     """Set union of units: one row per (account_id, channel, key), at its smallest (timestamp, event_id); in event
     order."""
     units = pa.concat_tables([UNIT_SCHEMA.empty_table(), *(table.select(UNIT_SCHEMA.names) for table in tables)])
-    rest = [(name, "ascending", "at_start") for name in UNIT_SCHEMA.names if name not in UNIT_KEY]
-    units = units.take(pc.sort_indices(units, [*((name, "ascending") for name in UNIT_KEY), *rest]))
-    units = units.filter(pa.array(_starts(units, UNIT_KEY)))
-    return units.sort_by([(name, "ascending") for name in (*EVENT_ORDER, "channel", "key")]).combine_chunks()
+    account = string_ranks(units["account_id"])
+    order = _order_of_events(units, account)
+    columns = (units[name].to_numpy()[order] for name in ("key", "channel"))
+    identity = (*columns, account[order])
+    grouped = np.lexsort(identity)  # stable: of equal units, the first event's comes first
+    first = grouped[changes(*(column[grouped] for column in identity))]
+    return units.take(pa.array(order[np.sort(first)])).combine_chunks()
 
 
 def count_days(units: pa.Table) -> pa.Table:
@@ -303,6 +306,31 @@ def _starts(table: pa.Table, names: Sequence[str]) -> Bools:
     for name in names:
         starts[1:] |= pc.not_equal(table[name][1:], table[name][:-1]).to_numpy()
     return starts
+
+
+def _order_of_events(units: pa.Table, account: Ints) -> Ints:
+    """Rows in order of account, event, channel and the rest. Numbers are sorted first, and strings only where an
+    account has several events at one instant."""
+    us, channel = microseconds(units["timestamp"]), units["channel"].to_numpy()
+    order = np.lexsort((channel, us, account))
+    event, later = units["event_id"].take(pa.array(order)), channel[order]
+    instants = changes(account[order], us[order])
+    settled = instants.copy()
+    settled[1:] |= pc.equal(event[1:], event[:-1]).to_numpy() & (later[1:] > later[:-1])
+    if not settled.all():
+        instant = np.cumsum(instants)
+        rows = np.flatnonzero(np.isin(instant, instant[~settled]))
+        names = dict.fromkeys((*EVENT_ORDER, *UNIT_KEY, *UNIT_SCHEMA.names))
+        keys = [(name, "ascending", "at_start") for name in names]
+        order[rows] = order[rows][pc.sort_indices(units.take(pa.array(order[rows])), keys).to_numpy()]
+    return order
+
+
+def string_ranks(column: pa.ChunkedArray) -> Ints:
+    """Rank of each row's string among the distinct ones, sorted."""
+    encoded = column.combine_chunks().dictionary_encode()
+    rank = np.argsort(pc.sort_indices(encoded.dictionary).to_numpy())
+    return np.asarray(rank[encoded.indices.to_numpy()], np.int64)
 
 
 def _in_event_order(units: pa.Table) -> pa.Table:

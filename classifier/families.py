@@ -35,7 +35,7 @@ from classifier.eprocess import (
     running,
 )
 from classifier.errors import UsageError
-from classifier.evidence import DAY_US, microseconds
+from classifier.evidence import DAY_US, microseconds, string_ranks
 from classifier.types import Channel
 from classifier.verdicts import Times, by_step_up, flag_scale, flag_times
 
@@ -229,10 +229,3 @@ def _first_matches(matches: Matches) -> Matches:
     order = np.lexsort((matches.us, matches.account, matches.family))
     ordered = matches.where(order)
     return ordered.where(changes(ordered.family, ordered.account, ordered.us // DAY_US))
-
-
-def string_ranks(column: pa.ChunkedArray) -> Ints:
-    """Rank of each row's string among the distinct ones, sorted."""
-    encoded = column.combine_chunks().dictionary_encode()
-    rank = np.argsort(pc.sort_indices(encoded.dictionary).to_numpy())
-    return np.asarray(rank[encoded.indices.to_numpy()], np.int64)

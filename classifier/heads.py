@@ -8,6 +8,7 @@ for each of TARGETS, of which a prompt asks for one, and one for the intent to h
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +17,12 @@ from numpy.typing import NDArray
 from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidGraph, InvalidProtobuf, NotImplemented
 
 from classifier.errors import BundleError
-from classifier.types import CAPABILITIES, TARGETS
+from classifier.types import TARGETS
 
 LOGITS = len(TARGETS) + 1
-_BLOCK = 64
-"""Rows run at once. Always this many (padded): matrix kernels round differently for other shapes, and labels must not
-depend on which prompts happened to come together."""
+_BLOCK, _LEAST_BLOCK = 64, 4
+"""Most rows that are run at once, and of what number they are a multiple (padded): matrix kernels round a single row
+otherwise than the same among others, and labels must not depend on which prompts happened to come together."""
 
 
 @dataclass(frozen=True)
@@ -31,18 +32,25 @@ class Calibration:
     scale: tuple[float, ...]
     shift: tuple[float, ...]
 
+    @cached_property
+    def factors(self) -> NDArray[np.float32]:
+        """Both as rows of an array, [2, LOGITS]."""
+        return np.array([self.scale, self.shift], np.float32)
+
 
 UNCALIBRATED = Calibration((1.0,) * LOGITS, (0.0,) * LOGITS)
 
 
 def calibrated_probabilities(logits: NDArray[np.float32], calibration: Calibration) -> NDArray[np.float32]:
-    """[n, LOGITS] -> [n, 4] in [0, 1]: coding, agentic_reasoning, long_horizon_planning (softmax over TARGETS, so what
+    """[n, LOGITS] -> [n, 4] in [0, 1]: CAPABILITIES (softmax over TARGETS, so what
     they leave to one is `other`), and extraction (its own sigmoid)."""
-    lines = logits * np.array(calibration.scale, np.float32) + np.array(calibration.shift, np.float32)
-    targets = np.exp(lines[:, :-1] - lines[:, :-1].max(axis=1, keepdims=True))
-    shares = targets / targets.sum(axis=1, keepdims=True)
-    extraction = 1 / (1 + np.exp(-np.clip(lines[:, -1:], -60, 60)))
-    return np.concatenate([shares[:, : len(CAPABILITIES)], extraction], axis=1).astype(np.float32)
+    lines = logits * calibration.factors[0] + calibration.factors[1]
+    targets = np.exp(lines[:, :-1] - np.maximum.reduce(lines[:, :-1], axis=1, keepdims=True))
+    probabilities = np.empty((len(lines), len(TARGETS)), np.float32)
+    np.divide(targets, np.add.reduce(targets, axis=1, keepdims=True), out=probabilities)
+    # what is left to `other` need not be said, and gives way to the intent
+    probabilities[:, -1] = 1 / (1 + np.exp(-np.minimum(np.maximum(lines[:, -1], -60), 60)))
+    return probabilities
 
 
 def open_graph(path: Path) -> onnxruntime.InferenceSession:
@@ -73,8 +81,9 @@ class Heads:
         """[n, d] -> [n, LOGITS]."""
         n = len(features)
         blocks = [self._run(features[start : start + _BLOCK]) for start in range(0, n, _BLOCK)]
-        return np.concatenate(blocks)[:n] if blocks else np.zeros((0, LOGITS), np.float32)
+        return np.concatenate([np.empty((0, LOGITS), np.float32), *blocks])[:n]
 
     def _run(self, block: NDArray[np.float32]) -> NDArray[np.float32]:
-        padded = np.pad(block, ((0, _BLOCK - len(block)), (0, 0))) if len(block) < _BLOCK else block
-        return np.asarray(self._session.run(["logits"], {"features": padded})[0], np.float32)
+        if missing := -len(block) % _LEAST_BLOCK:
+            block = np.concatenate([block, np.zeros((missing, block.shape[1]), np.float32)])
+        return np.asarray(self._session.run(["logits"], {"features": block})[0], np.float32)

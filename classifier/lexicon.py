@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 from scipy.sparse import csr_matrix
 
-from classifier.encoder import TokenBatch
+from classifier.encoder import TokenBatch, sum_rows
 
 PAIR_BITS = 18
 """Token pairs are hashed to 2**PAIR_BITS features."""
 LOOKED_UP_HEAD, LOOKED_UP_TAIL = 256, 128
 """Tokens of a long text that are looked up: instructions stand at the ends, what they wrap stands between."""
+_PAIR_SHIFT = np.uint64(64 - PAIR_BITS)
 _MIX = (np.uint64(0x9E3779B97F4A7C15), np.uint64(0xC2B2AE3D27D4EB4F))  # odd 64-bit constants of golden ratio and xxHash
 
 
@@ -35,11 +36,10 @@ def feature_columns(tokens: TokenBatch, vocab_size: int) -> tuple[NDArray[np.int
     token its own and that of the hashed pair with its right neighbour."""
     kept, last = head_and_tail(tokens)
     ids = kept.ids.astype(np.uint64)
+    pairs = (ids[:-1] * _MIX[0] + ids[1:] * _MIX[1]) >> _PAIR_SHIFT
     columns = np.empty((len(ids), 2), np.int32)
     columns[:, 0] = kept.ids
-    columns[:-1, 1] = vocab_size + ((ids[:-1] * _MIX[0] + ids[1:] * _MIX[1]) >> np.uint64(64 - PAIR_BITS)).astype(
-        np.int32
-    )
+    columns[:-1, 1] = pairs.view(np.int64) + vocab_size
     columns[last, 1] = feature_count(vocab_size) - 1  # no right neighbour
     return columns.ravel(), 2 * kept.offsets
 
@@ -56,9 +56,9 @@ def count_features(tokens: TokenBatch, vocab_size: int) -> csr_matrix:
 def head_and_tail(tokens: TokenBatch) -> tuple[TokenBatch, NDArray[np.int64]]:
     """The first LOOKED_UP_HEAD and the last LOOKED_UP_TAIL tokens of every text that is longer; and which tokens have
     no right neighbour, the last of each text and of each head that was cut."""
-    lengths, most = np.diff(tokens.offsets), LOOKED_UP_HEAD + LOOKED_UP_TAIL
+    lengths, most = tokens.offsets[1:] - tokens.offsets[:-1], LOOKED_UP_HEAD + LOOKED_UP_TAIL
     long = lengths > most
-    if not long.any():
+    if not np.count_nonzero(long):
         return tokens, tokens.offsets[1:][lengths > 0] - 1
     within = np.arange(tokens.offsets[-1]) - np.repeat(tokens.offsets[:-1], lengths)
     kept = (within < LOOKED_UP_HEAD) | (within >= np.repeat(lengths - LOOKED_UP_TAIL, lengths))
@@ -86,10 +86,10 @@ class Lexicon:
         """Weighted sums of each text's features over the root of the sum of their idf squared, [n, columns]; 0 for an
         empty text."""
         columns, offsets = feature_columns(tokens, self._vocab_size)
-        ones = np.ones(len(columns), np.float32)
-        sums = csr_matrix((ones, columns, offsets), shape=(len(tokens), len(self._rows))) @ self._rows
+        sums = sum_rows(self._rows, columns, offsets.astype(np.int32))
         lengths = np.sqrt(sums[:, -1:])
-        return np.asarray(sums[:, :-1] / np.where(lengths > 0, lengths, 1), np.float32)
+        lengths[lengths == 0] = 1
+        return np.asarray(sums[:, :-1] / lengths, np.float32)
 
 
 def save_lexicon(weights: NDArray[np.float64], idf: NDArray[np.float64], path: Path) -> None:

@@ -119,6 +119,13 @@ class Pipeline:
         return self.catalogue.exclusive if self.catalogue is not None else []
 
     @property
+    def public_families(self) -> list[str]:
+        """Extraction families that never flag, sorted."""
+        facts = [signature.facts for signature in self.labeler.templates.signatures]
+        exclusive = {fact.family for fact in facts if fact.tier is Tier.EXCLUSIVE}
+        return sorted({fact.family for fact in facts if fact.tier is Tier.PUBLIC} - exclusive)
+
+    @property
     def n_families(self) -> int:
         """Extraction families in the index: the hypotheses among which campaigns are flagged."""
         facts = (signature.facts for signature in self.labeler.templates.signatures)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -20,7 +21,9 @@ from classifier.campaigns import LINK_UNITS, Campaigns
 from classifier.evidence import microseconds
 from classifier.exceptions import AgreedException, holds_for
 from classifier.types import OTHER, TARGETS, Basis, Channel, Decision
-from classifier.verdicts import Verdicts
+from classifier.verdicts import Judgement, Verdicts
+
+Judged = TypeVar("Judged", bound=Judgement)
 
 
 @dataclass(frozen=True)
@@ -88,14 +91,19 @@ def in_force(units: pa.Table) -> pa.Table:
 
 def review_linked(verdicts: Verdicts, links: Mapping[str, Sequence[Link]]) -> Verdicts:
     """Linked accounts that nothing stronger judges are up for review; every other verdict stays."""
-    decision, basis, capabilities = list(verdicts.decision), list(verdicts.basis), list(verdicts.capabilities)
     places = pc.index_in(pa.array(list(links), pa.string()), verdicts.account_ids).to_pylist()
-    for place, theirs in zip(places, links.values(), strict=True):
+    return review_places(verdicts, dict(zip(places, links.values(), strict=True)))
+
+
+def review_places(judged: Judged, links: Mapping[int, Sequence[Link]]) -> Judged:
+    """`review_linked` of accounts by their places among those judged."""
+    decision, basis, capabilities = list(judged.decision), list(judged.basis), list(judged.capabilities)
+    for place, theirs in links.items():
         if decision[place] in (Decision.CLEAR, Decision.INSUFFICIENT_EVIDENCE):
             decision[place], basis[place] = Decision.REVIEW, Basis.ANALYST
             aims = (link.approval.target for link in theirs)
             capabilities[place] = tuple(dict.fromkeys(aim for aim in aims if aim is not None))
-    return replace(verdicts, decision=decision, basis=basis, capabilities=capabilities)
+    return replace(judged, decision=decision, basis=basis, capabilities=capabilities)
 
 
 def place_linked(campaigns: Campaigns, links: Mapping[str, Sequence[Link]]) -> Campaigns:

@@ -10,9 +10,11 @@ from __future__ import annotations
 import base64
 import html
 import re
+from bisect import bisect_right
 from codecs import encode, getincrementaldecoder
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
 
@@ -38,6 +40,9 @@ _TAG = re.compile(
     r"</?(?:b|i|u|s|em|strong|span|font|mark|small|big|sub|sup|code|tt|kbd|del|ins)(?:\s[^<>]{0,200})?>", re.IGNORECASE
 )
 _ROTATED = (" gur ", " naq ", " gb ", " vf ")  # the, and, to, is: no English does without
+_ROTATED_BYTES = frozenset(word.encode() for word in _ROTATED)
+_INITIALS, _LENGTHS = sorted({word[1] for word in _ROTATED_BYTES}), sorted({len(word) for word in _ROTATED_BYTES})
+_SPACE = ord(" ")
 _ROT13_WORDS = re.compile(
     r"(?i)\b(?:gur|naq|lbh|lbhe|sbe|guvf|jvgu|gung|ner|abg|sebz|juvpu|rnpu|jung|ubj|gb|vf|bs|vg|cyrnfr|znxr|jevgr|hfr)\b"
 )
@@ -100,11 +105,13 @@ def _suspects(texts: Sequence[str]) -> list[bool]:
     raw = [text.encode("utf-8", "replace") for text in texts]
     joined = b"\n".join([*raw, b""])
     signs = [found.start() for sign in _SIGNS for found in sign.finditer(joined)]
-    suspect = np.zeros(len(raw), np.bool_)
-    tails = np.cumsum([len(one) + 1 for one in raw])
-    for places in (_runs(joined), np.array(signs, np.int64), *(_places(joined, word) for word in _ROTATED)):
-        suspect[np.searchsorted(tails, places, side="right")] = True
-    return suspect.tolist()
+    places = [*signs, *_runs(joined).tolist(), *_rotated(joined)]
+    suspect = [False] * len(raw)
+    if places:
+        tails = list(accumulate(len(one) + 1 for one in raw))
+        for place in places:
+            suspect[bisect_right(tails, place)] = True
+    return suspect
 
 
 def _runs(joined: bytes) -> NDArray[np.int64]:
@@ -113,16 +120,22 @@ def _runs(joined: bytes) -> NDArray[np.int64]:
     words = np.frombuffer(joined.translate(_OF_RUN), np.uint64, len(joined) // 8) == 0
     for reach in (1, 2):  # side by side: two, then four
         words = words[:-reach] & words[reach:]
-    return 8 * np.flatnonzero(words)
+    return np.asarray(8 * words.nonzero()[0])
 
 
-def _places(joined: bytes, word: str) -> NDArray[np.int64]:
-    """Where a word of ASCII stands: letter by letter for the whole batch, which is faster than `bytes.find`."""
+def _rotated(joined: bytes) -> Iterator[int]:
+    """Where one of _ROTATED stands. Few words are as short and begin as one of them does; those are looked at."""
     codes = np.frombuffer(joined, np.uint8)
-    found = np.ones(max(len(codes) - len(word) + 1, 0), np.bool_)
-    for ahead, letter in enumerate(word.encode()):
-        found &= codes[ahead : ahead + len(found)] == letter
-    return np.flatnonzero(found)
+    spaces, begun, found = codes == _SPACE, codes[1:] == _INITIALS[0], codes[1:] == _INITIALS[1]
+    begun |= found
+    for initial in _INITIALS[2:]:
+        begun |= np.equal(codes[1:], initial, out=found)  # no array of its own: at this size its pages cost more
+    begun &= spaces[:-1]
+    for length in _LENGTHS:
+        ended = np.logical_and(begun[: 2 - length], spaces[length - 1 :], out=found[: 2 - length])
+        for start in ended.nonzero()[0].tolist():
+            if joined[start : start + length] in _ROTATED_BYTES:
+                yield start
 
 
 def _pieces(text: str, depth: int) -> Iterator[Piece]:

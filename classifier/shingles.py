@@ -30,8 +30,10 @@ _FILTER_BITS, _FILTER_MARKS = 16, 3
 """Bits of the filter for each known shingle, and how many it sets: under 1 % of unknown ones pass, 43,000 shingles take
 128 KiB and twelve million 32 MiB. More bits would leave the cache, fewer would send more to the exact look-up."""
 _FILTER_MASKS = 4096
+_LAST_MASK = np.uint64(_FILTER_MASKS - 1)
 
-_SILENT, _BEGINS, _CONTINUES, _ENDS = 0, 1, 2, 4
+_CONTINUES_BIT, _ENDS_BIT = 1, 2
+_SILENT, _BEGINS, _CONTINUES, _ENDS = 0, 1, 1 << _CONTINUES_BIT, 1 << _ENDS_BIT
 """What a token does to words, as bits: it begins one; it goes on with the one that stands before it, or begins one
 where none does; whatever follows it begins one."""
 
@@ -50,7 +52,7 @@ class Words:
 
     def texts_of(self, shingles: NDArray[np.int64]) -> NDArray[np.int64]:
         """Text of each shingle (named by its first word), -1 for one that reaches into the next text."""
-        texts = np.searchsorted(self.offsets, shingles, side="right") - 1
+        texts = self.offsets.searchsorted(shingles, side="right") - 1
         return np.where(shingles + SHINGLE_WORDS <= self.offsets[texts + 1], texts, -1)
 
 
@@ -71,9 +73,11 @@ class Shingler:
         """Words of each text. A word's tokens stand side by side: one that is silent also ends the word before it."""
         ids = tokens.ids.astype(np.intp)  # once, or every look-up would convert them
         begins, continues = self._parts(ids, tokens.offsets)
-        first = np.flatnonzero(begins)
-        last = np.flatnonzero((begins | continues) & ~np.append(continues[1:], False))
-        return Words(self._fold(ids, first, last), first, last, np.searchsorted(first, tokens.offsets))
+        first = begins.nonzero()[0]
+        ends = begins | continues
+        ends[:-1] &= ~continues[1:]
+        last = ends.nonzero()[0]
+        return Words(self._fold(ids, first, last), first, last, first.searchsorted(tokens.offsets))
 
     def _parts(self, ids: NDArray[np.intp], offsets: NDArray[np.int64]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
         """Whether each token begins a word, and whether it goes on with one, [t] each.
@@ -82,17 +86,17 @@ class Shingler:
         """
         roles = self._role.take(ids)
         after = np.empty(len(roles), np.uint8)
-        after[1:] = roles[:-1] // _ENDS
+        after[1:] = roles[:-1] >> _ENDS_BIT
         heads = offsets[:-1]
         after[heads[heads < len(roles)]] = 1
-        may_continue = roles // _CONTINUES & 1
+        may_continue = roles >> _CONTINUES_BIT & 1
         begins = roles & _BEGINS | may_continue & after
         return begins.view(np.bool_), (may_continue & ~after).view(np.bool_)  # each 0 or 1, so bytes are booleans
 
     def _fold(self, ids: NDArray[np.intp], first: NDArray[np.int64], last: NDArray[np.int64]) -> NDArray[np.uint64]:
         """Hash of each word: the polynomial of its bytes, token by token (few words have a second), then mixed."""
         hashes = self._hash.take(ids.take(first))
-        longer = np.flatnonzero(last > first)
+        longer = (last > first).nonzero()[0]
         for step in range(1, MOST_TOKENS):
             at = first.take(longer) + step
             token = ids.take(at)
@@ -163,6 +167,11 @@ class Tally:
         return Tally(*(column[chosen] for column in columns))
 
 
+_NONE = np.empty(0, np.int64)
+NO_HITS = Hits(_NONE, _NONE, _NONE, _NONE)
+NO_TALLY = Tally(_NONE, _NONE, _NONE, _NONE, _NONE, _NONE)
+
+
 class _Filter:
     """Bloom filter in blocks of 64 bits: a shingle sets _FILTER_MARKS bits of one word, so asking costs one fetch."""
 
@@ -178,13 +187,13 @@ class _Filter:
         return (hashes >> self._shift).view(np.int64)
 
     def _marks(self, hashes: NDArray[np.uint64]) -> NDArray[np.uint64]:
-        return np.asarray(self._masks.take((hashes & np.uint64(_FILTER_MASKS - 1)).view(np.int64)))
+        return np.asarray(self._masks.take((hashes & _LAST_MASK).view(np.int64)))
 
     def passing(self, hashes: NDArray[np.uint64]) -> NDArray[np.int64]:
         """Which of them may be known: all that are, and few that are not."""
         missing = self._marks(hashes)
         missing &= self._unset.take(self._words(hashes))
-        return np.flatnonzero(missing == 0)
+        return np.asarray((missing == 0).nonzero()[0])
 
 
 class ShingleTable:
@@ -214,10 +223,15 @@ class ShingleTable:
         """Every occurrence of every owner's shingles. Nearly all unknown shingles stop at the filter."""
         hashes = shingle_hashes(words)
         maybe = self._filter.passing(hashes)
-        sought, texts = hashes.take(maybe), words.texts_of(maybe)
+        if not len(maybe):
+            return NO_HITS
+        sought = hashes.take(maybe)
         slots = self._lower_bounds(sought)
-        known = (slots < len(self._keys)) & (texts >= 0)
-        known[known] = self._keys[slots[known]] == sought[known]
+        known = self._keys.take(slots, mode="clip") == sought
+        if not np.count_nonzero(known):
+            return NO_HITS
+        texts = words.texts_of(maybe)
+        known &= texts >= 0
         slots = slots[known]
         counts = self._offsets[slots + 1] - self._offsets[slots]
         posting = np.arange(counts.sum()) + np.repeat(self._offsets[slots] - np.cumsum(counts) + counts, counts)
@@ -230,8 +244,11 @@ class ShingleTable:
         bucket = (hashes >> self._shift).view(np.int64)
         low, high = self._buckets.take(bucket), self._buckets.take(bucket + 1)
         for _ in range(self._halvings):
+            undecided = low < high
+            if not np.count_nonzero(undecided):
+                break
             middle = (low + high) >> 1
-            below = (low < high) & (self._keys.take(middle, mode="clip") < hashes)
+            below = undecided & (self._keys.take(middle, mode="clip") < hashes)
             low, high = np.where(below, middle + 1, low), np.where(below, high, middle)
         return low
 
@@ -244,7 +261,7 @@ def tally(hits: Hits) -> Tally:
     costs one.
     """
     if not len(hits.text):
-        return Tally(*(np.empty(0, np.int64) for _ in range(6)))
+        return NO_TALLY
     order = np.argsort(hits.text * (hits.owner.max() + 1) + hits.owner, kind="stable")
     text, owner, word, place = hits.text[order], hits.owner[order], hits.word[order], hits.place[order]
     opens = np.append(True, (text[1:] != text[:-1]) | (owner[1:] != owner[:-1]))

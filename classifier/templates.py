@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from safetensors.numpy import load_file, save_file
 
 from classifier.encoder import Encoded
 from classifier.errors import BundleError
-from classifier.shingles import SHINGLE_WORDS, Hits, Shingler, ShingleTable, Tally, Words, tally
+from classifier.shingles import NO_TALLY, SHINGLE_WORDS, Hits, Shingler, ShingleTable, Tally, Words, tally
 from classifier.signatures import DO_NOT_FIT, Signature, parse_facts, signatures_of, tensors_of
 from classifier.types import Tier
 
@@ -143,12 +143,14 @@ class TemplateIndex:
     def match_words(self, words: Words, encoded: Encoded) -> Matches:
         """The same, their words given."""
         hits = self._enough(self._table.find(words))
+        if not len(hits.text):
+            return _no_matches(len(encoded.tokens))
         is_benign = self._benign[hits.owner]
         excusing, accusing = hits.where(is_benign), hits.where(~is_benign)
-        benign = self._best(self._verified(tally(excusing), encoded))
+        benign = self._best_verified(excusing, encoded)
         if len(benign.text):
             accusing = _without_excused(accusing, excusing, benign)
-        best = self._best(self._verified(tally(accusing), encoded))
+        best = self._best_verified(accusing, encoded)
         return self._matches(best, benign, words, encoded)
 
     def _enough(self, hits: Hits) -> Hits:
@@ -156,8 +158,14 @@ class TemplateIndex:
 
         Counted without sorting, so that now and then two signatures are counted as one, which spares a few too many.
         """
+        if not len(hits.text):
+            return hits
         cells = (hits.text * len(self.signatures) + hits.owner) % (_CELLS * len(hits.text) + 1)
-        return hits.where(np.bincount(cells)[cells] >= self._least_hits[hits.owner]) if len(cells) else hits
+        return hits.where(np.bincount(cells)[cells] >= self._least_hits[hits.owner])
+
+    def _best_verified(self, hits: Hits, encoded: Encoded) -> Tally:
+        verified = self._verified(tally(hits), encoded) if len(hits.text) else NO_TALLY
+        return self._best(verified) if len(verified.text) else NO_TALLY
 
     def _verified(self, found: Tally, encoded: Encoded) -> Tally:
         """Candidates with enough of their signature, or with part of enough where a window of the text is near it."""
@@ -166,9 +174,10 @@ class TemplateIndex:
         reached = np.minimum(hits, coverage)
         enough = reached >= 1
         some = (reached >= self._least_share[found.owner]) & (found.distinct >= FEWEST_MATCHED)
-        doubtful = np.flatnonzero(some & ~enough)
-        needed = np.where(reached[doubtful] >= NEAR_SHARE, NEAR_COSINE, VERY_NEAR_COSINE)
-        enough[doubtful] = self._similarity(found.where(doubtful), encoded) >= needed  # never so for NaN
+        doubtful = (some & ~enough).nonzero()[0]
+        if len(doubtful):
+            needed = np.where(reached[doubtful] >= NEAR_SHARE, NEAR_COSINE, VERY_NEAR_COSINE)
+            enough[doubtful] = self._similarity(found.where(doubtful), encoded) >= needed  # never so for NaN
         return found.where(enough)
 
     def _best(self, verified: Tally) -> Tally:
@@ -238,6 +247,16 @@ class TemplateIndex:
                 f"templates: {folder} holds no readable template index ({what}); build it again"
             ) from error
         return cls(signatures, shingler, vectors)
+
+
+@lru_cache(256)
+def _no_matches(n: int) -> Matches:
+    """What n prompts come to that share too little with any signature, as most do. Read-only."""
+    none, nowhere = np.full(n, -1, np.int32), np.zeros(n, np.int32)
+    unknown = np.full(n, np.nan, np.float32)
+    for shared in (none, nowhere, unknown):
+        shared.setflags(write=False)
+    return Matches(none, unknown, unknown, nowhere, nowhere, none, nowhere, nowhere)
 
 
 def _without_excused(accusing: Hits, excusing: Hits, benign: Tally) -> Hits:

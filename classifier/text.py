@@ -9,9 +9,9 @@ and unit keys agree for texts that a reader takes for the same.
 from __future__ import annotations
 
 import re
+import sys
 import unicodedata
-from collections.abc import Iterable
-from functools import lru_cache
+from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 from string import ascii_lowercase
 
@@ -35,6 +35,9 @@ _UNCLEAN = re.compile(f"{_INVISIBLE.pattern[:-1]}\ud800-\udfff]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _ASCII_SPACE = np.array([chr(code).isspace() for code in range(128)])
 _ASCII = bytes(range(128))
+_END = b"\xff"  # between texts: no byte of UTF-8
+_STANDS, _STAYS, _CHANGES = 1, 2, 3
+_KIND = np.zeros(sys.maxunicode + 1, np.uint8)  # of each character: one of these, 0 until it is met
 _FOLDED = bytes(0x20 if code < 128 and _ASCII_SPACE[code] else code for code in range(256)).lower()
 _DIGITS = b"0123456789"
 _REACH = 2 * ANCHOR_BYTES  # how much of a text an anchor is taken from
@@ -53,30 +56,75 @@ def normalise_text(text: str) -> str:
 
 def normal_form(text: str) -> bytes:
     """`normalise_text` in UTF-8, which is what is hashed and cut into tokens."""
-    if _is_settled(text):  # nearly always, and a look at the bytes costs a third of the rest
-        folded = text.encode().translate(_FOLDED)
-        while b"  " in folded:
-            folded = folded.replace(b"  ", b" ")
-        return folded.strip(b" ")
+    return normal_forms([text])[0]
+
+
+def normal_forms(texts: Sequence[str]) -> list[bytes]:
+    """`normal_form` of each text. Nearly always nothing but case and spaces of its ASCII tells a text from its normal
+    form: the bytes of all are folded at once, and the characters of all that are not ASCII looked at together."""
+    if not texts:
+        return []
+    joined = _END.join([text.encode("utf-8", "surrogatepass") for text in texts])
+    folded = joined.translate(_FOLDED)
+    normal = [text.strip(b" ") for text in folded.split(_END)]
+    for place in _double_spaced(folded):
+        normal[place] = b" ".join(normal[place].split())
+    for place in _unsettled(texts, joined):
+        normal[place] = _composed(texts[place])
+    return normal
+
+
+def _double_spaced(joined: bytes) -> list[int]:
+    """Which texts have two spaces side by side."""
+    if b"  " not in joined:
+        return []
+    codes = np.frombuffer(joined, np.uint8)
+    is_space = codes == ord(" ")
+    ends = np.flatnonzero(codes == ord(_END))
+    return list(np.unique(np.searchsorted(ends, np.flatnonzero(is_space[1:] & is_space[:-1]))).tolist())
+
+
+def _unsettled(texts: Sequence[str], joined: bytes) -> list[int]:
+    """Which texts differ from their normal form in more than case and spaces of ASCII."""
+    beyond = [raw.decode("utf-8", "surrogatepass") for raw in joined.translate(None, _ASCII).split(_END)]
+    places = [place for place, chars in enumerate(beyond) if chars]
+    if not places:
+        return []
+    codes = np.frombuffer("".join(beyond).encode("utf-32-le", "surrogatepass"), np.uint32)
+    starts = np.cumsum([0, *(len(beyond[place]) for place in places[:-1])])
+    worst = np.maximum.reduceat(_kinds(codes), starts).tolist()
+    return [
+        place
+        for place, kind in zip(places, worst, strict=True)
+        if kind == _CHANGES or (kind == _STAYS and not unicodedata.is_normalized("NFKC", texts[place]))
+    ]
+
+
+def _kinds(codes: NDArray[np.uint32]) -> NDArray[np.uint8]:
+    """Kind of each character, [n]; what is met for the first time is looked up for good."""
+    kinds = _KIND[codes]
+    if not kinds.all():
+        for code in np.unique(codes[kinds == 0]).tolist():
+            _KIND[code] = _kind(chr(code))
+        kinds = _KIND[codes]
+    return kinds
+
+
+def _kind(char: str) -> int:
+    """Kind of a character beyond ASCII: whether it is its own normal form and leaves any letter before it alone; and
+    whether it stands alone, being no mark and no part of a syllable, which another before it may take in. Where all
+    stand alone, their text is in NFKC (Unicode Standard Annex 15, section 9)."""
+    after = "".join(letter + char for letter in ascii_lowercase)
+    is_folded = unicodedata.normalize("NFKC", after).lower() == after and not char.isspace()
+    if not is_folded or char in LOOK_ALIKES or _visible(char) != char:
+        return _CHANGES
+    return _STAYS if unicodedata.category(char)[0] == "M" or "\u1100" <= char <= "\u11ff" else _STANDS
+
+
+def _composed(text: str) -> bytes:
     composed = read_look_alikes(unicodedata.normalize("NFKC", _visible(text)))
     lowered = unicodedata.normalize("NFKC", composed.lower())
     return " ".join(_visible(lowered).split()).encode()
-
-
-def _is_settled(text: str) -> bool:
-    """Whether nothing but case and spaces of its ASCII tells a text from its normal form."""
-    if text.isascii():
-        return True
-    beyond = text.encode("utf-8", "surrogatepass").translate(None, _ASCII).decode("utf-8", "surrogatepass")
-    return all(map(_stays, set(beyond))) and unicodedata.is_normalized("NFKC", text)
-
-
-@lru_cache(1 << 16)
-def _stays(char: str) -> bool:
-    """Whether a character beyond ASCII is its own normal form, and leaves any letter before it alone."""
-    after = "".join(letter + char for letter in ascii_lowercase)
-    is_folded = unicodedata.normalize("NFKC", after).lower() == after and not char.isspace()
-    return is_folded and char not in LOOK_ALIKES and _visible(char) == char
 
 
 def _visible(text: str) -> str:

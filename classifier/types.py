@@ -1,4 +1,4 @@
-"""The words of the domain as types: closed sets are enums, tables are Arrow schemas. Imports nothing of ours."""
+"""The words of the domain as types: closed sets are enums, tables are Arrow schemas. Stands after `taxonomy`."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ from enum import StrEnum
 
 import pyarrow as pa
 
+from classifier.taxonomy import OTHER as OTHER
+from classifier.taxonomy import read_taxonomy
+
 SCHEMA_VERSION = 1
 
-CAPABILITIES = ("coding", "agentic_reasoning", "long_horizon_planning")
-OTHER = "other"
-TARGETS = (*CAPABILITIES, OTHER)
-"""What evidence is counted for, in the order of every `[..., 4]` array: the three capabilities, then everything
-else."""
+TARGETS = tuple(one.id for one in read_taxonomy())
+"""What evidence is counted for, in the order of every `[..., 4]` array (4 with the taxonomy that ships): the
+capabilities, then `other`, which is everything else."""
+CAPABILITIES = TARGETS[:-1]
 
 
 LEVELS = 7
@@ -114,9 +116,9 @@ COUNT_SCHEMA = pa.schema(
         pa.field("day", pa.int32(), nullable=False),
         pa.field("n1", pa.int64(), nullable=False),
         pa.field("matched", pa.int64(), nullable=False),
-        pa.field("hits", pa.list_(pa.int64(), 4), nullable=False),
+        pa.field("hits", pa.list_(pa.int64(), len(TARGETS)), nullable=False),
         pa.field("n2", pa.int64(), nullable=False),
-        pa.field("hist", pa.list_(pa.int64(), 32), nullable=False),
+        pa.field("hist", pa.list_(pa.int64(), len(TARGETS) * (LEVELS + 1)), nullable=False),
     ]
 )
 """`evidence/counts.parquet`: integers per (account, event-time UTC day since 1970); `hist` is [4 targets][8 levels],

@@ -26,10 +26,8 @@ from classifier.reachback import Link
 from classifier.types import ACCOUNT_SCHEMA, LEVELS, TARGETS, Channel, Decision
 from classifier.verdicts import Verdicts
 from service.database import query
-from service.reasons import Case, FamilyUse, IntentUse, reasons_of
+from service.reasons import MOST_EVENTS, Case, FamilyUse, IntentUse, reasons_of
 
-MOST_EVENTS = 20
-"""Events named as evidence of an account, the strongest."""
 _NAMED = frozenset({Decision.FLAG, Decision.REVIEW})
 _PER_LOG10 = math.log(10)
 _DAY_US = 86_400_000_000
@@ -168,7 +166,7 @@ def _cases(columns: dict[str, pa.Array], judged: Judged) -> Iterator[Case]:
     campaigns, known = judged.campaigns.table, judged.particulars
     sizes = dict(zip(campaigns["campaign_id"].to_pylist(), campaigns["n_accounts"].to_pylist(), strict=True))
     excused: dict[str, list[tuple[AgreedException, int]]] = {}
-    for pair in judged.excused:
+    for pair in sorted(judged.excused, key=lambda pair: pair[0].family):
         excused.setdefault(pair[0].account, []).append(pair)
     needs = ("account_id", "decision", "capabilities", "n_units", "campaign_id")
     for name, decision, targets, n_units, campaign in zip(*(columns[n].to_pylist() for n in needs), strict=True):

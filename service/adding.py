@@ -19,10 +19,9 @@ from service.options import load_pipeline
 if TYPE_CHECKING:
     from classifier.catalogue import Catalogue, Entry
     from classifier.pipeline import Pipeline
-    from classifier.signatures import Signature
     from classifier.signing import Family
     from classifier.types import Tier
-    from service.prompts import Halves, Prompts
+    from service.prompts import Prompts
     from service.proposals import Proposal
     from service.recertification import Recertified
 
@@ -35,7 +34,7 @@ Capability = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
-        help="What it extracts: coding, agentic_reasoning, long_horizon_planning or other.",
+        help="What it extracts: a capability of the taxonomy, such as coding, or other.",
         show_default="what each payload asks for",
     ),
 ]
@@ -115,37 +114,14 @@ def add_samples(
 ) -> None:
     """Propose signatures of samples, show them, and add them once confirmed. `samples_of`: called after all that is
     cheap to check was checked."""
-    from service.proposals import propose
+    from service.approving import prepare
 
     pipeline = check_target(target)
-    samples, ordinary = samples_of(pipeline), ordinary_for(wanted.tier, against)
-    proposals = propose(samples, wanted, ordinary.tuning, pipeline.labeler)
-    signatures = [proposal.signature for proposal in proposals]
-    certified = certified_for(wanted.tier, signatures, ordinary, pipeline)
-    _print_proposals(proposals, samples)
-    print_certified(certified)
-    n = certified.n_accounts if certified is not None else 0
-    add_confirmed(target, lambda since: [_entry(one, since, target.note, n) for one in proposals], pipeline)
-
-
-def ordinary_for(tier: Tier, against: list[str] | None) -> Halves:
-    """Ordinary prompts to check signatures of a tier on; some are held out where they are to flag."""
-    from classifier.types import Tier
-    from service.prompts import Halves, joined_prompts, read_halves, read_ordinary
-
-    paths = against if against is not None else []
-    return read_halves(paths) if tier is Tier.EXCLUSIVE else Halves(read_ordinary(paths), joined_prompts([]))
-
-
-def certified_for(tier: Tier, signatures: list[Signature], ordinary: Halves, pipeline: Pipeline) -> Recertified | None:
-    """What the held-out accounts certify of signatures; None where none is to flag."""
-    from classifier.types import Tier
-    from service.recertification import recertify
-
-    asked = [signature for signature in signatures if signature.facts.tier is not Tier.BENIGN]
-    if tier is not Tier.EXCLUSIVE or not asked:
-        return None
-    return recertify(asked, ordinary.held_out, pipeline.labeler, pipeline.baselines.m1)
+    samples = samples_of(pipeline)
+    addition = prepare(samples, wanted, against if against is not None else [], pipeline)
+    _print_proposals(addition.proposals, samples)
+    print_certified(addition.certified)
+    add_confirmed(target, lambda since: addition.entries(since, target.note), pipeline)
 
 
 def print_certified(certified: Recertified | None) -> None:
@@ -158,6 +134,7 @@ def print_certified(certified: Recertified | None) -> None:
 def add_confirmed(target: Target, entries_at: Callable[[str], list[Entry]], pipeline: Pipeline) -> None:
     """Add entries that were shown, once somebody agrees. `entries_at`: made of the time at which that is."""
     from classifier.catalogue import add_entries
+    from service.approving import now
 
     if target.dry_run:
         typer.echo("Nothing was added (--dry-run).")
@@ -168,13 +145,6 @@ def add_confirmed(target: Target, entries_at: Callable[[str], list[Entry]], pipe
         typer.echo(f"{said_now(written)}, {len(entries)} of them new; use it with --catalogue {target.catalogue}")
     else:
         typer.echo("Nothing was added.")
-
-
-def now() -> str:
-    """The time, as catalogues hold it."""
-    from datetime import UTC, datetime
-
-    return datetime.now(UTC).isoformat(timespec="microseconds")
 
 
 def said_now(written: Catalogue) -> str:
@@ -216,16 +186,10 @@ def family_of(name: str, technique: str | None, capability: str | None, tier: Ti
     return Family(name, technique, capability, tier)
 
 
-def _print_proposals(proposals: list[Proposal], samples: Prompts) -> None:
+def _print_proposals(proposals: Sequence[Proposal], samples: Prompts) -> None:
     from service.template_words import proposal_lines
 
     if samples.n_rejected:
         typer.echo(f"{samples.n_rejected:,} records could not be read and are left out.")
     for proposal in proposals:
         typer.echo("\n".join(proposal_lines(proposal, len(samples))))
-
-
-def _entry(proposal: Proposal, since: str, note: str, n_certified: int) -> Entry:
-    from classifier.catalogue import Entry, Origin
-
-    return Entry(proposal.signature, Origin(since, note, proposal.n_samples, proposal.n_accounts, n_certified))

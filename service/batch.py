@@ -28,6 +28,7 @@ from classifier.evidence import merge_units
 from classifier.exceptions import AgreedException
 from classifier.labeler import Labelled
 from classifier.types import EVENT_SCHEMA, LABEL_SCHEMA
+from service.context import context_table
 from service.findings import Ran, RunSummary, conclude
 from service.formats import AUTO, reading
 from service.places import StoreError
@@ -205,7 +206,7 @@ class _Labelling:
     """The workers and the memory of ids that the inputs of a run share."""
 
     def __init__(self, folder: RunFolder, pipeline: Pipeline, n_workers: int) -> None:
-        self.folder = folder
+        self.folder, self._hash_key = folder, pipeline.hash_key
         self._seen = SeenIds()
         self._workers = Workers(pipeline, n_workers)
         self._reader = ThreadPoolExecutor(1, "read")
@@ -243,6 +244,7 @@ class _Labelling:
         """Parts, the next one read in the reader's thread meanwhile."""
         ahead = self._reader.submit(next, parts, None)
         while (part := ahead.result()) is not None:
+            self._workers.start_for(len(part.events))  # nothing is read meanwhile
             following = self._reader.submit(next, parts, None)
             yield _Ahead(part, following)
             ahead = following
@@ -259,6 +261,7 @@ class _Labelling:
         units = merge_units(one.units for one in labelled)
         last = following.exception() is None and following.result() is None
         facts = PartFacts(part.n_read, n_labelled, len(part.rejected), len(part.events) - n_labelled, last)
+        self.folder.write_context(part.part_id, context_table(part.events, self._hash_key))
         self.folder.write_part(part.part_id, labels, units, part.rejected, facts)
         return facts
 

@@ -20,9 +20,10 @@ from typing import Any
 import duckdb
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from classifier.bundle import Stratum, parse_baselines
-from classifier.certification import FAMILY_PART, Certificate, certify, exceeds, intent_baselines
+from classifier.certification import FAMILY_PART, Certificate, certify, exceeds, expected_intent, intent_baselines
 from classifier.errors import InputError
 from classifier.evidence import Baselines, merge_units
 from classifier.exceptions import AgreedException, excuse
@@ -33,7 +34,7 @@ from service.database import database, parquet_source, query
 _INTENT = f"FILTER (channel = {Channel.INTENT}) / {LEVELS}"
 _CONDUCT_SQL = f"""
 SELECT account_id, decision, stratum, count(*) FILTER (channel = {Channel.SIGNATURE}) AS n_units,
-       count(*) FILTER (y > 0) AS n_matches,
+       count(*) FILTER (y > 0) AS n_matches, count(*) FILTER (channel = {Channel.INTENT}) AS n_intent,
        {", ".join(f"coalesce(avg(level_{c}) {_INTENT}, 0)" for c in TARGETS)}
 FROM vetted JOIN accounts USING (account_id) LEFT JOIN units USING (account_id)
 GROUP BY ALL ORDER BY account_id
@@ -46,13 +47,15 @@ GROUP BY ALL ORDER BY account_id, count(*) DESC, family
 
 @dataclass(frozen=True)
 class Conduct:
-    """A vetted account: its rates against the baselines. `by_family`: rate of matches of each, highest first."""
+    """A vetted account: its rates against the baselines. `intent`: mean of its `n_intent` units of intent, a value a
+    target; `by_family`: rate of matches of each, highest first."""
 
     account_id: str
     stratum: str
     decision: Decision
     n_units: int
     match_rate: float
+    n_intent: int
     intent: tuple[float, ...]
     by_family: Mapping[str, float]
 
@@ -123,13 +126,14 @@ def calibrate(
             f"{run_dir}: holds none of the {len(vetted):,} vetted accounts; give a run in which they are, and ids as "
             "there."
         )
-    strata = _strata(conducts, run.baselines)
+    above = _above(conducts, run.baselines)
+    strata = _strata(conducts, above)
     present = {c.account_id for c in conducts}
     return Calibrated(
         run=run,
         conducts=conducts,
         strata=strata,
-        above=[c for c in conducts if _is_above(c, run.baselines)],
+        above=above,
         families=_loud_families(conducts, run.baselines),
         own=_own(conducts, run.baselines.m1),
         registered=dict(registered),
@@ -139,22 +143,29 @@ def calibrate(
     )
 
 
-def _is_above(c: Conduct, baselines: Baselines) -> bool:
-    return exceeds(c.match_rate, np.array(c.intent), baselines)
+def _above(conducts: Sequence[Conduct], baselines: Baselines) -> list[Conduct]:
+    expected = _expected(conducts)
+    return [c for c, means in zip(conducts, expected, strict=True) if exceeds(c.match_rate, means, baselines)]
 
 
-def _strata(conducts: Sequence[Conduct], baselines: Baselines) -> list[Stratum]:
-    by_name: dict[str, list[bool]] = {}
+def _expected(conducts: Sequence[Conduct]) -> NDArray[np.float64]:
+    """[A, 4], accounts of a stratum being of one kind (see `expected_intent`)."""
+    means = np.array([c.intent for c in conducts]).reshape(-1, len(TARGETS))
+    return expected_intent(means, np.array([c.n_intent for c in conducts], int), [c.stratum for c in conducts])
+
+
+def _strata(conducts: Sequence[Conduct], above: Sequence[Conduct]) -> list[Stratum]:
+    names, by_name = {c.account_id for c in above}, dict[str, list[bool]]()
     for c in conducts:
-        by_name.setdefault(c.stratum, []).append(_is_above(c, baselines))
+        by_name.setdefault(c.stratum, []).append(c.account_id in names)
     return [certify(name, by_name[name]) for name in sorted(by_name)]
 
 
 def _own(conducts: Sequence[Conduct], m1: float) -> Own:
     """Which half an account is of has nothing to do with what it sent."""
     ranked = sorted(conducts, key=lambda c: (c.stratum, blake2b(c.account_id.encode()).digest()))
-    baselines = Baselines(m1, intent_baselines(np.array([c.intent for c in ranked[::2]])))
-    return Own(baselines, _strata(ranked[1::2], baselines))
+    baselines = Baselines(m1, intent_baselines(_expected(ranked[::2])))
+    return Own(baselines, _strata(ranked[1::2], _above(ranked[1::2], baselines)))
 
 
 def _read_facts(path: Path) -> RunFacts:
@@ -202,10 +213,10 @@ def _conducts(
 
 
 def _conduct(row: Sequence[Any], matches: Mapping[str, int]) -> Conduct:
-    account, decision, stratum, n_units, n_matches, *intent = row
+    account, decision, stratum, n_units, n_matches, n_intent, *intent = row
     units = max(n_units, 1)  # benign signatures may explain all that it sent
     rates = {family: n / units for family, n in matches.items()}
-    return Conduct(account, stratum, Decision(decision), n_units, n_matches / units, tuple(intent), rates)
+    return Conduct(account, stratum, Decision(decision), n_units, n_matches / units, n_intent, tuple(intent), rates)
 
 
 def _loud_families(conducts: Sequence[Conduct], baselines: Baselines) -> list[LoudFamily]:

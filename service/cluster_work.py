@@ -20,6 +20,7 @@ from classifier.bundle import default_bundle_dir
 from classifier.errors import BundleError, InputError, OutputError, ProbewatchError, UsageError
 from classifier.pipeline import Pipeline
 from service.batch import new_events, parts_of, supplied_ids
+from service.context import context_table
 from service.held import count_attempt, held_parts, hold, recall, settle
 from service.inputs import InputFile
 from service.records import Part, Rejection
@@ -210,6 +211,7 @@ def _label(row: _Row, events: pa.Scalar, folder: RunFolder, pipeline: Pipeline) 
         sent = _unpack(events.as_buffer())
         new = new_events(sent, SeenIds())
         facts = PartFacts(row["n_read"], len(new), row["n_rejected"], len(sent) - len(new), row["last"])
+        folder.write_context(part_id, context_table(sent, pipeline.hash_key))
         hold(folder, part_id, pipeline.label(new), facts)
     if row["done"]:
         names, facts = folder.event_ids(part_id), folder.facts(part_id)

@@ -7,7 +7,7 @@ through the format's extractor, one by one, so both ways agree by construction.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -21,7 +21,15 @@ from service.fields import MAX_ID_BYTES, MAX_PROMPT_BYTES, BadRecordError, Field
 from service.formats import Format, Reading, format_of
 from service.shapes.plain import CONTEXT
 
-PART_SCHEMA = EVENT_SCHEMA.append(pa.field("supplied_id", pa.bool_(), nullable=False))
+NAMES = ("model", "org_id", "end_user_id")
+"""Context of an event: shown, never evidence."""
+PART_SCHEMA = pa.schema(
+    [
+        *EVENT_SCHEMA,
+        pa.field("supplied_id", pa.bool_(), nullable=False),
+        *(pa.field(name, pa.string()) for name in NAMES),
+    ]
+)
 _VISIBLE = (
     "[^\t-\r\x1c-\x20\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]"  # whatever str.isspace() is false for
 )
@@ -47,13 +55,16 @@ class Columns:
         nth: which event of its record, from 1, int64 [n]; 0 where a record is one event.
     """
 
+    row: npt.NDArray[np.int64]
+    nth: npt.NDArray[np.int64]
     event_id: pa.StringArray
     account_id: pa.StringArray
     micros: pa.Int64Array
     system: pa.StringArray
     prompt: pa.StringArray
-    row: npt.NDArray[np.int64]
-    nth: npt.NDArray[np.int64]
+    model: pa.StringArray
+    org_id: pa.StringArray
+    end_user_id: pa.StringArray
 
     def events(self, digest: str) -> pa.RecordBatch:
         """PART_SCHEMA; a missing time becomes the row as microseconds since 1970, a missing id `digest[:16]:row`, or
@@ -70,7 +81,8 @@ class Columns:
         if micros.null_count:
             micros = pc.coalesce(micros, row)
         stamp = micros.cast(EVENT_SCHEMA.field("timestamp").type)
-        arrays = [event_id, self.account_id, stamp, self.system, self.prompt, supplied]
+        context = (getattr(self, name) for name in NAMES)
+        arrays = [event_id, self.account_id, stamp, self.system, self.prompt, supplied, *context]
         return pa.RecordBatch.from_arrays(arrays, schema=PART_SCHEMA)
 
 
@@ -129,11 +141,10 @@ class Gatherer:
     def read(self) -> Read:
         """All that was gathered, in the order in which it was."""
         width = len(Fields._fields)
-        event_id, account_id, micros, system, prompt = (self._cells[index::width] for index in range(width))
-        strings = (pa.array(values, pa.string()) for values in (event_id, account_id, system, prompt))
-        event_ids, account_ids, systems, prompts = strings
-        times, rows, nth = pa.array(micros, pa.int64()), np.array(self._rows, np.int64), np.array(self._nth, np.int64)
-        return Read(Columns(event_ids, account_ids, times, systems, prompts, rows, nth), self._refused)
+        kinds = [pa.int64() if name == "timestamp" else pa.string() for name in Fields._fields]
+        columns = [pa.array(self._cells[index::width], kind) for index, kind in enumerate(kinds)]
+        rows, nth = np.array(self._rows, np.int64), np.array(self._nth, np.int64)
+        return Read(Columns(rows, nth, *columns), self._refused)
 
 
 def read_table(table: Mapping[str, pa.Array], row: npt.NDArray[np.int64], source: Format, how: Reading) -> Read:
@@ -173,8 +184,9 @@ def _take_whole(table: Mapping[str, pa.Array], row: npt.NDArray[np.int64], accou
     sure &= _mask(account.values.is_valid()) & _mask(prompt.values.is_valid())
     for name in ("tools", "attributes", *CONTEXT):
         sure &= _passes_unread(name, table.get(name, missing))
-    nth = np.zeros(len(row), np.int64)
-    return Columns(event.values, account.values, micros.values, system.values, prompt.values, row, nth), sure
+    context = [_take_name(table.get(name, missing)) for name in NAMES]
+    taken = [one.values for one in (event, account, micros, system, prompt)]
+    return Columns(row, np.zeros(len(row), np.int64), *taken, *context), sure
 
 
 def _take_ids(column: pa.Array) -> _Taken:
@@ -193,6 +205,15 @@ def _take_text(column: pa.Array, limit: int = MAX_PROMPT_BYTES) -> _Taken:
     short = pc.less_equal(pc.binary_length(texts), limit)
     values = texts if visible.null_count == 0 and pc.all(visible).as_py() else pc.if_else(visible, texts, None)
     return _Taken(values, _mask(short) | _mask(texts.is_null()))
+
+
+def _take_name(column: pa.Array) -> pa.StringArray:
+    """Context as `context_name` has it: null for what is no name."""
+    if pa.types.is_integer(column.type):
+        return column.cast(pa.string())
+    taken = _take_text(column, MAX_ID_BYTES)
+    right = taken.sure & ~_mask(pc.match_substring(taken.values, "\0"))
+    return taken.values if right.all() else pc.if_else(pa.array(right), taken.values, None)
 
 
 def _take_micros(column: pa.Array) -> _Taken:
@@ -285,14 +306,9 @@ def _merge(whole: Columns, sure: Mask, others: Columns) -> Columns:
     def both(ours: pa.Array, theirs: pa.Array) -> pa.Array:
         return pa.concat_arrays([ours.filter(keep), theirs]).take(pa.array(order))
 
-    pairs = [
-        (getattr(whole, name), getattr(others, name))
-        for name in ("event_id", "account_id", "micros", "system", "prompt")
-    ]
-    event_id, account_id, micros, system, prompt = (both(ours, theirs) for ours, theirs in pairs)
-    return Columns(
-        event_id, account_id, micros, system, prompt, row[order], np.concatenate([whole.nth[sure], others.nth])[order]
-    )
+    names = [one.name for one in fields(Columns) if one.name not in ("row", "nth")]
+    columns = [both(getattr(whole, name), getattr(others, name)) for name in names]
+    return Columns(row[order], np.concatenate([whole.nth[sure], others.nth])[order], *columns)
 
 
 def _mask(values: pa.Array) -> Mask:

@@ -33,10 +33,8 @@ from classifier.pipeline import Pipeline
 from classifier.signing import in_turns
 from classifier.text import normalise_text
 from service.database import connect, parquet_source, query
-from service.finished import input_files
-from service.inputs import InputFile
+from service.finished import input_files, read_wanted
 from service.prompts import Prompts, meant_texts
-from service.records import Part, read_parts
 from service.run import LABELS, RunFolder
 from service.sightings import Collector, sampled_of
 from service.skeleton import skeleton_of
@@ -174,7 +172,7 @@ class Discovery:
         ids = self._rows["event_id"].combine_chunks()
         for file in self._files:
             wanted = {part_id for part_id in by_part if part_id.startswith(file.digest[:16])}
-            for one in _parts(file, self._run, wanted):
+            for one in read_wanted(file, self._run, wanted):
                 chosen = by_part[one.part_id]
                 found = pc.index_in(ids.take(pa.array(chosen)), one.events["event_id"])
                 if found.null_count:
@@ -221,18 +219,6 @@ def _unexplained(run: RunFolder) -> pa.Table:
             raise InputError(
                 f"{run.path}: its labels cannot be read ({type(error).__name__}); label again with --fresh."
             ) from error
-
-
-def _parts(file: InputFile, run: RunFolder, wanted: set[str]) -> Iterator[Part]:
-    """The wanted parts of a file; reading stops behind the last."""
-    left = set(wanted)
-    settings = run.settings
-    for part in read_parts(file, settings.format, settings.rows_per_part, settings.account_field) if left else ():
-        if part.part_id in left:
-            left.discard(part.part_id)
-            yield part
-        if not left:
-            return
 
 
 def _constant(prompts: Prompts, labeler: Labeler) -> NDArray[np.uint64]:

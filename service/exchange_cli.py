@@ -21,9 +21,7 @@ from service.adding import (
     Target,
     Yes,
     add_confirmed,
-    certified_for,
     check_target,
-    ordinary_for,
     print_certified,
     tier_of,
 )
@@ -105,6 +103,7 @@ def import_templates(
     probewatch templates import export.stix.json --catalogue local
     """
     from classifier.types import Tier
+    from service.approving import certified_for, ordinary_for
     from service.exchanges import joining
     from service.exports.carried import open_received
 
@@ -113,7 +112,7 @@ def import_templates(
     pipeline = check_target(target)
     received = open_received(source)
     fitted = [one for exchange in received for one in exchange.fitted(pipeline.encoder_digest).taken_as(wanted).shared]
-    ordinary = ordinary_for(wanted, against)
+    ordinary = ordinary_for(wanted, against if against is not None else [])
     found = joining(fitted, ids if ids is not None else [], str(source), ordinary.tuning, pipeline.labeler)
     certified = certified_for(wanted, [one.shared.signature for one in found], ordinary, pipeline)
     _print_joining(received, found, pipeline)

@@ -26,7 +26,8 @@ class BadRecordError(ValueError):
 class Fields(NamedTuple):
     """What an event is made of; a NamedTuple because one is made per record, and columns are its transpose.
 
-    `timestamp` is in microseconds since 1970 UTC; None where the record has no time, id or system text.
+    `timestamp` is in microseconds since 1970 UTC; None where the record has no time, id or system text. `model`,
+    `org_id` and `end_user_id` are context: shown, never evidence.
     """
 
     event_id: str | None
@@ -34,6 +35,9 @@ class Fields(NamedTuple):
     timestamp: int | None
     system: str | None
     prompt: str
+    model: str | None = None
+    org_id: str | None = None
+    end_user_id: str | None = None
 
 
 def kind_of(value: object) -> str:
@@ -68,6 +72,16 @@ def identifier(name: str, value: object) -> str | None:
     if len(value) > MAX_ID_BYTES // 4 and len(value.encode()) > MAX_ID_BYTES:
         raise BadRecordError(f"{name} is too long, expected at most {MAX_ID_BYTES:,} bytes")
     return None if not value or value.isspace() else value
+
+
+def context_name(value: object) -> str | None:
+    """A name that is shown beside an event; None for whatever could be none, since no event is refused for it."""
+    if type(value) is int:
+        value = str(value)
+    if type(value) is not str or not value or value.isspace() or "\0" in value:
+        return None
+    size = _utf8_length(value)
+    return value if size is not None and size <= MAX_ID_BYTES else None
 
 
 def text(name: str, value: object) -> str:
@@ -139,6 +153,14 @@ def at(record: object, path: str) -> object:
             return found
         dot = path.find(".", dot + 1)
     return None
+
+
+def context_at(record: Record, path: str) -> str | None:
+    """The name at a path, as `context_name` has it; None where the way there cannot be read."""
+    try:
+        return context_name(at(record, path))
+    except BadRecordError:
+        return None
 
 
 def account_at(paths: Sequence[str], *places: Record) -> str:

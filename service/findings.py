@@ -252,7 +252,7 @@ def _campaigns(db: duckdb.DuckDBPyConnection, sightings: Sightings, n_families: 
 def _discovered(db: duckdb.DuckDBPyConnection) -> pa.Table:
     """Shared scaffolds, USES_AT_ONCE rows of their use at a time."""
     sql = SCAFFOLD_USE_SQL.format(source="labels", least_accounts=DISCOVER_ACCOUNTS)
-    db.execute(f"CREATE TABLE scaffold_use AS {sql}")
+    db.execute(f"CREATE TABLE scaffold_use AS {sql} ORDER BY scaffold")  # so that a range skips the others
     ((n_uses,),) = db.execute("SELECT count(*) FROM scaffold_use").fetchall()
     (ends,) = db.execute("SELECT epoch_us(min(first_seen)), epoch_us(max(last_seen)) FROM account_use").fetchall()
     n_ranges = 1 + n_uses // USES_AT_ONCE

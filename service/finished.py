@@ -1,6 +1,6 @@
 """A labelled run that is finished, for reading: its parts, and its inputs where they lie now.
 
-    run.json, resume/ledger.json -> **finished** -> discovery
+    run.json, resume/ledger.json -> **finished** -> discovery, trial
 
 A run holds labels and no text; what was sent is read again from its inputs, which must hold the same bytes.
 """
@@ -8,13 +8,14 @@ A run holds labels and no text; what was sent is read again from its inputs, whi
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from classifier.errors import InputError
 from service.inputs import InputFile, expand_inputs
 from service.places import place_of
+from service.records import Part, read_parts
 from service.run import LEDGER, RESUME, Recorded, RunFolder, Settings
 
 
@@ -51,6 +52,18 @@ def input_files(run: RunFolder, paths: Sequence[str]) -> list[InputFile]:
     if missing:
         raise InputError(_missing(run, missing, there, bool(paths)))
     return [by_digest[item.digest] for item in wanted]
+
+
+def read_wanted(file: InputFile, run: RunFolder, wanted: set[str]) -> Iterator[Part]:
+    """The wanted parts of a file; reading stops behind the last."""
+    left = set(wanted)
+    settings = run.settings
+    for part in read_parts(file, settings.format, settings.rows_per_part, settings.account_field) if left else ():
+        if part.part_id in left:
+            left.discard(part.part_id)
+            yield part
+        if not left:
+            return
 
 
 def _may_be_there(place: str) -> bool:

@@ -12,7 +12,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +25,11 @@ from classifier.errors import InputError
 from classifier.evidence import Baselines
 from classifier.pipeline import DEFAULT_HASH_KEY
 from classifier.types import LABEL_SCHEMA, UNIT_SCHEMA
+from service.context import CONTEXT_SCHEMA, Context, contexts_in
 from service.finished import read_finished
-from service.run import EVIDENCE, LABELS, RunFolder
+from service.run import CONTEXT, EVIDENCE, LABELS, RunFolder
 from service.store.erasure import account_digest
+from service.store.exemptions import end_of
 from service.store.facts import check_facts
 from service.store.opening import Store
 from service.store.reading import Review, read_account
@@ -82,6 +84,7 @@ def _import_part(run: RunFolder, part_id: str, store: Store, baselines: Baseline
     """Record what is not in of a part; yields how many events, and whether they are new."""
     labels = _table(run.path / LABELS / f"{part_id}.parquet", LABEL_SCHEMA)
     units = _table(run.path / EVIDENCE / f"units-{part_id}.parquet", UNIT_SCHEMA)
+    contexts = _contexts(run.path / CONTEXT / f"{part_id}.parquet")
     name = f"{run.settings.bundle_id}/{run.settings.catalogue_id}/{part_id}"
     with store.reading() as connection:
         done = connection.execute(_DONE, {"part": name}).scalar()
@@ -92,9 +95,15 @@ def _import_part(run: RunFolder, part_id: str, store: Store, baselines: Baseline
         some = labels.slice(at, CHUNK)
         own = units.filter(pc.is_in(units["event_id"], some["event_id"].combine_chunks()))
         with store.writing() as connection:
-            record(connection, some, own, [True] * len(some), baselines, time.time_ns() // 1000)
+            known = [contexts.get(event_id) for event_id in some["event_id"].to_pylist()] if contexts else []
+            record(connection, some, own, [True] * len(some), baselines, time.time_ns() // 1000, known)
             write_many(connection, upsert(imports), [(name, at + len(some))])
         yield len(some), True
+
+
+def _contexts(path: Path) -> dict[str, Context]:
+    """Context by event id; nothing where the part has none."""
+    return contexts_in(_table(path, CONTEXT_SCHEMA)) if path.exists() else {}
 
 
 def _table(path: Path, schema: pa.Schema) -> pa.Table:
@@ -115,11 +124,10 @@ def _agree(connection: Connection, agreed: list[dict[str, Any]], baselines: Base
     """Exceptions of the run as exemptions of the store, which an account's history names."""
     for one in agreed:
         known = read_account(connection, one["account"])
-        end = datetime.combine(date.fromisoformat(one["until"]), datetime.min.time(), UTC) + timedelta(days=1)
-        us = round(end.timestamp() * 1e6)
+        us = end_of(date.fromisoformat(one["until"]))
         reason = f"{one['family']}: {one['why']}"
         if known is None or any((past.until, past.reason) == (us, reason) for past in known.reviews):
             continue
         review = Review(EXEMPTED, one["why"], one["who"], us, time.time_ns() // 1000)
         digest = account_digest(one["account"], DEFAULT_HASH_KEY)
-        exempt_account(connection, known.totals["account_no"], one["family"], review, digest, baselines)
+        exempt_account(connection, known, one["family"], review, digest, baselines)

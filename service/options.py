@@ -21,7 +21,22 @@ Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors."
 Data = Annotated[
     Path,
     typer.Option(
-        "--data", metavar="DIR", exists=True, file_okay=False, help="Folder of the data that data/README.md describes."
+        "--data",
+        metavar="DIR",
+        exists=True,
+        file_okay=False,
+        help="Folder of the data that training/README.md describes.",
+    ),
+]
+MaybeData = Annotated[
+    Path | None,
+    typer.Option(
+        "--data",
+        metavar="DIR",
+        exists=True,
+        file_okay=False,
+        help="Folder of the data that training/README.md describes.",
+        show_default="none",
     ),
 ]
 CatalogueDir = Annotated[

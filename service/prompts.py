@@ -8,7 +8,7 @@ Held in memory only; nothing here is written anywhere.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 
@@ -146,11 +146,19 @@ def sample_ordinary() -> Prompts:
 
 def meant_texts(events: pa.RecordBatch) -> list[str]:
     """What the scored text of each event means (see `reveal`)."""
-    sent = zip(events["system"].to_pylist(), events["prompt"].to_pylist(), strict=True)
+    return _meant(zip(events["system"].to_pylist(), events["prompt"].to_pylist(), strict=True))
+
+
+def prompts_sent(accounts: Sequence[str], sent: Iterable[tuple[str | None, str]], n_rejected: int = 0) -> Prompts:
+    """Prompts of what each account sent: system text, and prompt."""
+    texts = _meant(sent)
+    return Prompts(texts, [normalise_text(text) for text in texts], list(accounts), n_rejected)
+
+
+def _meant(sent: Iterable[tuple[str | None, str]]) -> list[str]:
     return [revealed.text for revealed in reveal_all([scored_text(system, prompt) for system, prompt in sent])]
 
 
 def _prompts_of(part: Part) -> Prompts:
-    texts = meant_texts(part.events)
-    accounts = part.events["account_id"].to_pylist()
-    return Prompts(texts, [normalise_text(text) for text in texts], accounts, len(part.rejected))
+    columns = (part.events[name].to_pylist() for name in ("system", "prompt"))
+    return prompts_sent(part.events["account_id"].to_pylist(), zip(*columns, strict=True), len(part.rejected))

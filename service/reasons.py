@@ -18,6 +18,8 @@ from classifier.types import TARGETS, Decision
 from service.report_words import counted, percent, title_of, visible
 from service.timestamps import EARLIEST
 
+MOST_EVENTS = 20
+"""Events named as evidence of an account, the strongest."""
 MOST_FAMILIES = 3
 """Families named, those with most units."""
 

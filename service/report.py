@@ -19,6 +19,7 @@ from service.report_data import read_run
 from service.report_plots import script_json
 from service.report_view import ReportView, build_view, certified
 from service.report_words import basis_of, counted, exponent, moment, percent, title_of, visible
+from service.target_colours import target_css
 
 
 def write_report(run_dir: Path, out: Path | None = None) -> Path:
@@ -43,7 +44,7 @@ def render(view: ReportView) -> str:
         .get_template("report")
         .render(
             view=view,
-            css=Markup(_text_of("service", "templates/report.css")),
+            css=Markup(target_css() + _text_of("service", "templates/report.css")),
             plotly=Markup(plotly),
             script=Markup(script),
             script_sources=f"{_source(plotly)} {_source(script)}",

@@ -7,14 +7,9 @@ import re
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from classifier.types import OTHER
+from classifier.taxonomy import OTHER, read_taxonomy
 
-TARGET_TITLES = {
-    "coding": "coding",
-    "agentic_reasoning": "agentic reasoning",
-    "long_horizon_planning": "long-horizon planning",
-    OTHER: "other",
-}
+TARGET_TITLES = {one.id: one.title for one in read_taxonomy()}
 
 BASIS_TITLES = {
     "signature": "a known template",

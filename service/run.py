@@ -28,11 +28,21 @@ from service.inputs import InputFile
 from service.places import place_of
 from service.records import Rejection
 
-LABELS, EVIDENCE, RESUME = "labels", "evidence", "resume"
+LABELS, EVIDENCE, CONTEXT, RESUME = "labels", "evidence", "context", "resume"
 LEDGER, LOCK, SPILL, HELD = "ledger.json", "lock", "spill", "held"
 OUTPUTS = ("accounts.parquet", "campaigns.parquet", "discovered.parquet", "rejected.jsonl", "run.json", "report.html")
 _FEW_VALUES = (
-    *("account_id", "capability", "template_id", "template_family", "technique", "benign_app", "family"),
+    *(
+        "account_id",
+        "capability",
+        "template_id",
+        "template_family",
+        "technique",
+        "benign_app",
+        "family",
+        "model",
+        "org_id",
+    ),
     *("channel", "y", "y_public", "matched"),
 )
 
@@ -194,6 +204,11 @@ class RunFolder:
         counts = {name: value for name, value in asdict(facts).items() if name != "n_labelled"}
         self.write_table(f"{place}/{part_id}.parquet", labels, {"part": json.dumps(counts)})
 
+    def write_context(self, part_id: str, context: pa.Table) -> None:
+        """Put the context of a part in place, if there is any: before its labels, which say that it is done."""
+        if context.num_rows:
+            self.write_table(f"{CONTEXT}/{part_id}.parquet", context)
+
     def place_labels(self, part_id: str) -> None:
         """Put labels in place that `write_labelled` left among what is held: with that the part is done."""
         name = f"{part_id}.parquet"
@@ -275,7 +290,7 @@ def open_run(path: Path, settings: Settings, fresh: bool = False) -> Iterator[Ru
             folder.record([])
             shutil.rmtree(folder.held, ignore_errors=True)
         with output_errors(path):
-            for place in (path / LABELS, path / EVIDENCE, folder.spill, folder.held):
+            for place in (path / LABELS, path / EVIDENCE, path / CONTEXT, folder.spill, folder.held):
                 place.mkdir(exist_ok=True)
         yield folder
         for place in (folder.spill, folder.held):
@@ -302,7 +317,7 @@ def _take(descriptor: int, path: Path) -> None:
 
 def _remove_run(path: Path) -> None:
     """Delete what runs write, and nothing else; the ledger, which marks the folder as a run's, is replaced later."""
-    for name in (LABELS, EVIDENCE, f"{RESUME}/{SPILL}"):
+    for name in (LABELS, EVIDENCE, CONTEXT, f"{RESUME}/{SPILL}"):
         shutil.rmtree(path / name, ignore_errors=True)
     pieces = (path / RESUME).glob("*.rejected.jsonl")
     for file in (*(path / name for name in OUTPUTS), *pieces):
@@ -312,7 +327,7 @@ def _remove_run(path: Path) -> None:
 def _remove_leftovers(path: Path) -> None:
     """Delete what a killed run was writing."""
     shutil.rmtree(path / RESUME / SPILL, ignore_errors=True)
-    for folder in (path, path / LABELS, path / EVIDENCE, path / RESUME, path / RESUME / HELD):
+    for folder in (path, *(path / name for name in (LABELS, EVIDENCE, CONTEXT, RESUME, f"{RESUME}/{HELD}"))):
         for file in folder.glob(".*.tmp"):
             file.unlink(missing_ok=True)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from classifier.errors import UsageError
-from service.options import AsJson, BundleDir, CatalogueDir, Quiet
+from service.options import AsJson, BundleDir, CatalogueDir, Exceptions, Quiet
 
 if TYPE_CHECKING:
     from service.settings import Settings
@@ -46,6 +46,7 @@ def serve(
     ] = None,
     bundle: BundleDir = None,
     catalogue: CatalogueDir = None,
+    exceptions: Exceptions = None,
 ) -> None:
     """Serve the scoring endpoint.
 
@@ -57,7 +58,7 @@ def serve(
     probewatch serve --host 0.0.0.0 --store postgresql://probewatch@db/probewatch
     """
     given = {"host": host, "port": port, "store": store, "workers": workers, "population": population}
-    settings = _settings(**given, bundle=bundle, catalogue=catalogue)
+    settings = _settings(**given, bundle=bundle, catalogue=catalogue, exceptions=exceptions)
     from service.http.server import serve as run
 
     run(settings)
@@ -97,17 +98,95 @@ def store_upgrade(store: Url = None) -> None:
 
 @store_app.command("rebuild")
 def store_rebuild(store: Url = None, bundle: BundleDir = None) -> None:
-    """Count the evidence of all accounts anew, by the baselines of a new bundle. Stop the service first."""
-    from classifier.bundle import open_bundle
-    from service.options import bundle_dir
+    """Count the evidence of all accounts anew, by the baselines of a new bundle, and by which of its families may flag.
+
+    Stop the service first.
+    """
+    from service.options import load_pipeline
     from service.store.facts import rebuild
     from service.store.upgrade import check_version
 
-    baselines = open_bundle(bundle_dir(bundle)).manifest.facts.baselines
+    pipeline = load_pipeline(bundle, None)
     with closing(_store(store)) as opened:
         check_version(opened)
-        n_accounts = rebuild(opened, baselines)
+        n_accounts = rebuild(opened, pipeline.baselines, pipeline.public_families)
     typer.echo(f"The evidence of {n_accounts:,} accounts was counted anew.")
+
+
+@store_app.command("prune")
+def store_prune(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say how much it would be, and leave it.")] = False,
+    store: Url = None,
+) -> None:
+    """Forget what is past its time, as `serve` does bit by bit: event ids, accounts long unseen, old alerts.
+
+    How long each is kept is set by PROBEWATCH_RETENTION_HOURS, PROBEWATCH_KEEP_ACCOUNT_DAYS and
+    PROBEWATCH_KEEP_ALERT_DAYS. Accounts against which anything is held stay.
+    """
+    import time
+
+    from service.retention import prune, would_prune
+
+    settings, now = _settings(store=store), time.time_ns() // 1000
+    with closing(_up_to_date(store)) as opened:
+        found = would_prune(opened, settings, now)
+        done = found.would if dry_run else prune(opened, settings, now, _who())
+    typer.echo(f"{'Would forget' if dry_run else 'Forgotten'}: {done}.")
+    if found.n_held:
+        typer.echo(f"{found.n_held:,} accounts are as old and stay: something is held against them, or agreed upon.")
+
+
+@store_app.command("backup")
+def store_backup(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A new file.", dir_okay=False)], store: Url = None
+) -> None:
+    """Copy an SQLite store into a file, whole and of one moment, while the service goes on.
+
+    For PostgreSQL: pg_dump --format=custom --file FILE URL.
+    """
+    from service.store.backup import back_up
+
+    with closing(_store(store)) as opened:
+        size = back_up(opened, file)
+    typer.echo(f"{file}: {size:,} bytes.")
+
+
+@store_app.command("restore")
+def store_restore(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="What `backup` wrote.")], store: Url = None
+) -> None:
+    """Make an SQLite store of a backup. Stop the service first, and move the old store aside.
+
+    For PostgreSQL: pg_restore --clean --if-exists --dbname URL FILE.
+    """
+    from service.store.backup import put_back
+    from service.store.upgrade import upgrade
+
+    with closing(_store(store)) as opened:
+        put_back(file, opened)
+        upgrade(opened)
+    typer.echo(f"{file} is restored. Events since it was taken are not in it: whoever has them may send them again.")
+
+
+@store_app.command("reviews")
+def store_reviews(
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Replaced if it is there.")], store: Url = None
+) -> None:
+    """Write what analysts concluded of accounts, with counts of what these sent, for `train --reviews`.
+
+    The reviews in force, confirmed, dismissed or watched; a line an account. No prompt is in it, but account ids are.
+    """
+    import time
+
+    from classifier.reviews import to_line
+    from service.files import replacing
+    from service.store.reviewed import read_reviewed
+
+    with closing(_up_to_date(store)) as opened, opened.reading() as connection:
+        reviewed = read_reviewed(connection, time.time_ns() // 1000)
+    with replacing(out) as temporary:
+        temporary.write_text("".join(to_line(one) + "\n" for one in reviewed), encoding="utf-8", newline="\n")
+    typer.echo(f"{len(reviewed):,} reviewed accounts are in {out}.")
 
 
 @keys_app.command("add")
@@ -171,17 +250,26 @@ def keys_revoke(
     typer.echo(f"The key {key_id} is revoked.")
 
 
+@keys_app.command("logout")
+def keys_logout(
+    key_id: Annotated[str, typer.Argument(metavar="ID", help="The first part of the key, as `list` shows it.")],
+    store: Url = None,
+) -> None:
+    """End all sessions of the console that a key began, within seconds. The key stays in use."""
+    from service.store.ended import end_sessions
+    from service.store.keys import read_keys
+
+    with closing(_up_to_date(store)) as opened, opened.writing() as connection:
+        if key_id not in {key.key_id for key in read_keys(connection)}:
+            raise UsageError(f"There is no key {key_id}: `probewatch keys list` shows them.")
+        end_sessions(connection, key_id, _who())
+    typer.echo(f"The sessions of the key {key_id} are ended.")
+
+
 def _settings(**given: str | int | Path | None) -> Settings:
-    from pydantic import ValidationError
+    from service.settings import settings_of
 
-    from service.settings import PREFIX, Settings
-
-    try:
-        return Settings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = str(first["loc"][0]).upper() if first["loc"] else ""
-        raise UsageError(f"{PREFIX}{name} cannot be used: {first['msg']}.") from None
+    return settings_of(**given)
 
 
 def _store(url: str | None) -> Store:

@@ -1,15 +1,17 @@
-"""Labelling on every core: one process a core, each with bundle and catalogue loaded once.
+"""Labelling on every core: one process a core, all with the tables of one bundle and catalogue.
 
     batch -> **workers** -> Pipeline.label
 
-Processes, because most of the labelling holds the interpreter's lock: two threads were no faster than one. A part too
-small to pay for starting processes is labelled in this one, and the outputs are the same either way.
+Processes, because most of the labelling holds the interpreter's lock: two threads were no faster than one. On Linux
+they are forked, so that what is loaded is loaded once and lies once in memory and in the cache that the cores share.
+A part too small to pay for starting processes is labelled in this one, and the outputs are the same either way.
 """
 
 from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -31,6 +33,8 @@ CHUNK = 4096
 FEW = 16_384
 """Events up to which starting processes would take longer than it saves."""
 
+_FORKS = sys.platform == "linux"  # elsewhere libraries of the system are not made for it
+
 _Packed = tuple[pa.Buffer, pa.Buffer]
 _loaded: list[Pipeline | ProbewatchError] = []
 """In a worker process: its pipeline, or what loading it ended in."""
@@ -44,23 +48,31 @@ class Workers:
         self._n = n
         self._pool: ProcessPoolExecutor | None = None
 
+    def start_for(self, n_events: int) -> None:
+        """Start the processes if so many events are worth it. To be called while no thread of this process is at work:
+        a fork leaves whatever others hold locked for ever."""
+        if self._pool is None and self._n > 1 and n_events > FEW:
+            self._pool = self._forked() if _FORKS else self._spawned()
+            self._pool.submit(int)  # with it all are started
+
     def label(self, events: pa.RecordBatch) -> Iterator[Labelled]:
         """Label events (EVENT_SCHEMA), chunk by chunk, in order. The work begins now, whenever the outcome is asked
         for."""
-        if self._pool is None and (self._n == 1 or events.num_rows <= FEW):
+        if self._pool is None:
             return iter([self._pipeline.label(events)])
-        pool, bundle_id = self._started(), self._pipeline.bundle_id
+        pool, bundle_id = self._pool, self._pipeline.bundle_id
         starts = range(0, events.num_rows, CHUNK)
         chunks = [pool.submit(_label, bundle_id, _pack(events.slice(start, CHUNK))) for start in starts]
         return (_labelled(chunk) for chunk in chunks)
 
-    def _started(self) -> ProcessPoolExecutor:
-        if self._pool is None:
-            local = self._pipeline.catalogue
-            version = (local.path, local.id) if local is not None else (None, None)  # by id: it may be added to
-            arguments = (self._pipeline.folder, self._pipeline.hash_key, *version)
-            self._pool = ProcessPoolExecutor(self._n, get_context("spawn"), _load, arguments)
-        return self._pool
+    def _forked(self) -> ProcessPoolExecutor:
+        return ProcessPoolExecutor(self._n, get_context("fork"), _begin, (self._pipeline,))
+
+    def _spawned(self) -> ProcessPoolExecutor:
+        local = self._pipeline.catalogue
+        version = (local.path, local.id) if local is not None else (None, None)  # by id: it may be added to
+        arguments = (self._pipeline.folder, self._pipeline.hash_key, *version)
+        return ProcessPoolExecutor(self._n, get_context("spawn"), _load, arguments)
 
     def shutdown(self) -> None:
         """Let go of the processes; chunks that nobody waits for are not labelled."""
@@ -68,16 +80,21 @@ class Workers:
             self._pool.shutdown(cancel_futures=True)
 
 
-def _load(folder: Path, hash_key: bytes, catalogue: Path | None, version: str | None) -> None:
-    """First thing in a worker: load bundle and catalogue, leave interrupts to the parent, and never outlive it."""
-    from classifier.pipeline import Pipeline
-
+def _begin(pipeline: Pipeline | ProbewatchError) -> None:
+    """First thing in a worker: leave interrupts to the parent, and never outlive it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    _loaded[:] = [pipeline]
+
+
+def _load(folder: Path, hash_key: bytes, catalogue: Path | None, version: str | None) -> None:
+    """`_begin` where bundle and catalogue must be loaded again."""
+    from classifier.pipeline import Pipeline
+
     try:
-        _loaded.append(Pipeline.load(folder, hash_key, catalogue, version))
+        _begin(Pipeline.load(folder, hash_key, catalogue, version))
     except ProbewatchError as error:  # raised here it would be lost: the pool says only that a worker broke
-        _loaded.append(error)
+        _begin(error)
 
 
 def _end_with_parent() -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import time
+from collections.abc import Sequence
 from typing import Any
 
 import httpx
@@ -12,7 +12,7 @@ from sqlalchemy import text
 
 from service.store.codec import event_key
 from service.store.opening import open_store
-from tests.serving import PATIENCE, Process
+from tests.serving import Process
 
 ACCOUNTS = 7
 SENDERS = 4
@@ -27,27 +27,19 @@ class Load:
         self.acknowledged: set[str] = set()
         self.n_acknowledgements = 0
         self._lock = threading.Lock()
-        self._wanted = 0
-        self._enough, self._stop = threading.Event(), threading.Event()
+        self._stop = threading.Event()
 
-    def run(self, n: int) -> None:
-        """Send until n more are acknowledged."""
-        with self.sending(n):
-            pass
-
-    @contextmanager
-    def sending(self, n: int) -> Iterator[None]:
-        """Send; begins once n more are acknowledged, and sends on until its end, or until the server is gone."""
-        self._wanted = len(self.acknowledged) + n
-        self._enough, self._stop = threading.Event(), threading.Event()
-        threads = [threading.Thread(target=self._send) for _ in range(SENDERS)]
+    def run(self, seconds: float) -> None:
+        """Send until the time is up, the server is gone or `stop` is called."""
+        until = time.monotonic() + seconds
+        threads = [threading.Thread(target=self._send, args=(until,)) for _ in range(SENDERS)]
         for thread in threads:
             thread.start()
-        assert self._enough.wait(PATIENCE), f"{len(self.acknowledged)} of {self._wanted} events were acknowledged"
-        yield
-        self._stop.set()
         for thread in threads:
             thread.join()
+
+    def stop(self) -> None:
+        self._stop.set()
 
     def resend(self) -> None:
         """Send everything once more, as whoever got no answer would."""
@@ -55,12 +47,13 @@ class Load:
             for start in range(0, len(self.sent), 100):
                 self._post(client, self.sent[start : start + 100])
 
-    def _send(self) -> None:
+    def _send(self, until: float) -> None:
         with httpx.Client(timeout=30) as client:
-            while not self._stop.is_set():
+            while time.monotonic() < until and not self._stop.is_set():
                 events = [self._new() for _ in range(3)]
                 try:
-                    self._post(client, events)
+                    if not self._post(client, events):
+                        self._stop.wait(0.05)
                 except httpx.TransportError:
                     return
 
@@ -75,25 +68,27 @@ class Load:
             self.sent.append(event)
             return event
 
-    def _post(self, client: httpx.Client, events: Sequence[dict[str, Any]]) -> None:
+    def _post(self, client: httpx.Client, events: Sequence[dict[str, Any]]) -> bool:
+        """Whether all of them were acknowledged."""
         answer = client.post(f"{self.url}/v1/score/batch", json={"events": list(events)})
-        if answer.status_code == 200:
-            acknowledged = [one["event_id"] for one in answer.json()["results"] if "event_id" in one]
-            with self._lock:
-                self.acknowledged |= set(acknowledged)
-                self.n_acknowledgements += len(acknowledged)
-                if len(self.acknowledged) >= self._wanted:
-                    self._enough.set()
+        results = answer.json()["results"] if answer.status_code == 200 else []
+        acknowledged = [one["event_id"] for one in results if "event_id" in one]
+        with self._lock:
+            self.acknowledged |= set(acknowledged)
+            self.n_acknowledgements += len(acknowledged)
+        return len(acknowledged) == len(events)
 
 
-def kill_under_load(server: Process, store_url: str, times: int, n: int = 60) -> Load:
-    """Start the server, load it, kill it after n acknowledgements, over and over; then start it once more. What was
-    acknowledged is asserted to be stored after every kill."""
+def kill_under_load(server: Process, store_url: str, times: int, seconds: float = 0.6) -> Load:
+    """Start the server, load it, kill it, over and over; then start it once more. What was acknowledged is asserted to
+    be stored after every kill."""
     load = Load(server.url)
     for _ in range(times):
         server.start()
-        with load.sending(n):
-            server.kill()
+        killer = threading.Timer(seconds, server.kill)
+        killer.start()
+        load.run(seconds * 2)
+        killer.join()
         stored = _stored(store_url)
         missing = {name for name in load.acknowledged if event_key(name) not in stored}
         assert not missing, f"{len(missing)} acknowledged events are lost"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -15,6 +16,7 @@ from tests.serving import Running, running
 
 EVENT = {"account_id": "a", "prompt": "Write a parser."}
 REVIEW = {"state": "watched", "reason": "x"}
+TEMPLATE = {"family": "x", "reason": "x"}
 
 
 class Call(NamedTuple):
@@ -37,6 +39,11 @@ CALLS = (
     Call("GET", "/v1/campaigns", "ax", 200),
     Call("GET", "/v1/campaigns/unseen", "ax", 404),
     Call("GET", "/v1/templates", "ax", 200),
+    Call("GET", "/v1/templates/discovered?run=unseen", "ax", 409),
+    Call("POST", "/v1/templates", "ax", 409, TEMPLATE | {"samples": [EVENT]}),
+    Call("POST", "/v1/templates/unseen/approve", "ax", 409, TEMPLATE | {"run": "unseen"}),
+    Call("POST", "/v1/templates/unseen/benign", "ax", 409, TEMPLATE | {"run": "unseen"}),
+    Call("DELETE", "/v1/templates/unseen?reason=x", "ax", 409),
     Call("POST", "/v1/reload", "x", 200),
     Call("GET", "/metrics", "sax", 200),
     Call("GET", "/no/such/route", "x", 404),
@@ -102,10 +109,10 @@ def test_files_of_the_console_are_open_and_nothing_else_beside_them(locked: Lock
 
 def test_every_route_is_in_the_table(locked: Locked) -> None:
     document = locked.server.client.get("/openapi.json").json()
-    listed = {(call.method, call.path.replace("/a/", "/{id}/").replace("/unseen", "/{id}")) for call in CALLS}
+    listed = {(call.method, re.sub("/(a|unseen)(?=/|$)", "/{id}", call.path.split("?")[0])) for call in CALLS}
     for path, methods in document["paths"].items():
         for method in methods:
-            place = (method.upper(), path.replace("{account_id}", "{id}").replace("{campaign_id}", "{id}"))
+            place = (method.upper(), re.sub(r"\{\w+\}", "{id}", path))
             assert path in OPEN or place in listed or place == ("GET", "/v1/accounts/{id}"), place
     assert roles_of("PUT", "/v1/accounts") == {Role.ADMIN}
 
@@ -155,7 +162,24 @@ def test_keys_are_managed_on_the_command_line(capsys: pytest.CaptureFixture[str]
     assert f"{key_id}  scorer   in use      ends 20" in Ran(capsys, "keys", "list", *store).out
     assert Ran(capsys, "keys", "revoke", key_id, *store).out == f"The key {key_id} is revoked.\n"
     assert "not in use" in Ran(capsys, "keys", "list", *store).out
+    assert Ran(capsys, "keys", "logout", key_id, *store).out == f"The sessions of the key {key_id} are ended.\n"
+    assert Ran(capsys, "keys", "logout", "nobody", *store).code == 2
     again = Ran(capsys, "keys", "revoke", key_id, *store)
     assert again.code == 2 and "There is no key" in again.sentence
     wrong = Ran(capsys, "keys", "add", "--role", "king", "--name", "x", *store)
     assert wrong.code == 2 and "expected one of scorer, analyst, admin" in wrong.sentence
+
+
+def test_alerts_are_for_admins(locked: Locked) -> None:
+    def status(role: Role, method: str, path: str) -> int:
+        headers = {"authorization": f"Bearer {locked.keys[role]}", "content-type": "application/x-www-form-urlencoded"}
+        return locked.server.client.request(method, path, headers=headers).status_code
+
+    assert {role: status(role, "GET", "/alerts") for role in Role} == {
+        Role.SCORER: 403,
+        Role.ANALYST: 403,
+        Role.ADMIN: 200,
+    }
+    for path in ("/alerts/test", "/alerts/retry"):
+        assert {status(role, "POST", path) for role in (Role.SCORER, Role.ANALYST)} == {403}
+        assert status(Role.ADMIN, "POST", path) == 400  # an admin's form lacks its fields

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from classifier.catalogue import open_catalogue
-from service import adding, cli, exits
+from service import cli, exits
 from service.recertification import prompts_needed
 from tests.command import Ran
 from tests.forgeries import QUILL, fill, rows
@@ -98,7 +98,7 @@ def accounts_of(run: Path) -> dict[str, dict[str, Any]]:
 def test_from_an_unknown_campaign_to_flags(
     capsys: pytest.CaptureFixture[str], made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(adding, "now", APPROVED.isoformat)
+    monkeypatch.setattr("service.approving.now", APPROVED.isoformat)
     local, before = tmp_path / "local", accounts_of(made / "run")
     assert "flag" not in {row["decision"] for row in before.values()}
     approve = approving(made, found(capsys, made / "run"), local, "--against", made / "ordinary.jsonl")

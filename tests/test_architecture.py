@@ -17,11 +17,11 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("classifier", "training", "service")
 
 ORDER = (
-    "types", "errors", "reveal", "confusables", "text", "encoder", "lexicon", "shingles", "induction", "discovery",
-    "signatures", "templates", "signing", "heads", "transformer", "labeler", "exceptions", "eprocess", "evidence",
-    "online", "verdicts", "families", "campaigns", "reachback", "bundle", "certification", "catalogue_folder",
-    "catalogue",
-    "exchange", "pipeline",
+    "taxonomy", "types", "errors", "reveal", "confusables", "text", "encoder", "lexicon", "shingles", "induction",
+    "discovery", "signatures", "templates", "signing", "heads", "transformer", "tables", "labeler", "exceptions",
+    "eprocess", "evidence", "online", "verdicts", "families", "campaigns", "reachback", "bundle", "certification",
+    "reviews",
+    "catalogue_folder", "catalogue", "exchange", "pipeline",
 )  # fmt: skip
 """Modules of classifier; each imports only what stands before it."""
 
@@ -86,6 +86,20 @@ def _tracked() -> list[str]:
     return [name for name in listed.stdout.split("\0") if name and (ROOT / name).is_file()]
 
 
+def _defined(path: Path) -> set[str]:
+    """Names that a module of ours has: what it defines or imports, and its submodules."""
+    names = {child.stem for child in path.parent.iterdir()} if path.name == "__init__.py" else set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        match node:
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+                names.add(name)
+            case ast.Import(names=found) | ast.ImportFrom(names=found):
+                names |= {(alias.asname or alias.name).partition(".")[0] for alias in found}
+            case ast.Name(id=name, ctx=ast.Store()):
+                names.add(name)
+    return names
+
+
 # --- who imports whom -------------------------------------------------------------------------------------------------
 
 
@@ -105,6 +119,21 @@ def test_classifier_modules_import_only_what_stands_above(name: str) -> None:
 def test_importing_a_package_imports_none_of_its_modules(package: str) -> None:
     ours = re.compile(rf"({'|'.join(PACKAGES)})\b")
     assert [place for place in _places(package, ours) if place.startswith(f"{package}/__init__.py:")] == []
+
+
+def test_what_benchmarks_import_is_there() -> None:
+    """They are run by hand, so that a renamed function would be missed."""
+    missing = []
+    for path in _sources("tests/benchmarks"):
+        for name in (
+            found.module for found in _imports(path) if re.match(rf"({'|'.join(PACKAGES)}|tests)\.", found.module)
+        ):
+            module, _, member = name.rpartition(".")
+            file = ROOT / Path(*module.split("."))
+            file = file.with_suffix(".py") if file.with_suffix(".py").exists() else file / "__init__.py"
+            if not (ROOT / Path(*name.split("."))).with_suffix(".py").exists() and member not in _defined(file):
+                missing.append(f"{path.name}: {name}")
+    assert missing == []
 
 
 def test_classifier_imports_neither_service_nor_training() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ import pytest
 from service.store.keys import Role, add_key
 from tests.browsing import browser, drawn, findings
 from tests.console_store import POPULATION, imported, sample_run
+from tests.forgeries import QUILL, fill, rows
 from tests.serving import Running, running
 
 if TYPE_CHECKING:
@@ -32,8 +34,12 @@ def chrome() -> Iterator[Browser]:
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     folder = tmp_path_factory.mktemp("browser")
     url = imported(sample_run(folder / "run"), f"sqlite:///{folder / 'store.db'}")
-    with running(url, population=2 * POPULATION) as opened:
-        opened.score(account_id=f"hostile{XSS}", prompt=XSS, event_id=XSS)
+    (folder / "local").mkdir()
+    with running(url, population=2 * POPULATION, runs=folder, catalogue=folder / "local") as opened:
+        opened.score(
+            **{"account_id": f"hostile{XSS}", "prompt": XSS, "event_id": XSS},
+            **{"model": XSS, "org_id": XSS, "end_user_id": XSS},
+        )
         opened.publish()
         yield opened
 
@@ -74,7 +80,9 @@ def addresses(server: Running) -> list[str]:
     return [
         *("/", "/accounts", f"/account?id={FLAGGED}", f"/account/sheet?id={FLAGGED}", "/campaigns"),
         *(f"/campaign?id={campaign}", "/templates", f"/template?family={FAMILY}", "/try", "/account?id=unseen"),
-        f"/account?id={quote('hostile' + XSS)}",
+        *("/propose", "/discovered?run=run", f"/account?id={quote('hostile' + XSS)}"),
+        *("/models", f"/model?name={quote(XSS)}", "/organisations", "/beginnings"),
+        f"/accounts?organisation={quote(XSS)}",
     ]
 
 
@@ -100,6 +108,29 @@ def test_axe_finds_nothing_serious(chrome: Browser, server: Running) -> None:
     for path in addresses(server)[:3]:
         assert findings(opened.open(path)) == [], path
     opened.context.close()
+
+
+def test_three_clicks_lead_to_why_and_to_what_else_belongs_to_it(tab: Tab) -> None:
+    page = tab.open("/")
+    page.locator(".cards a").first.click()  # what was found: a campaign
+    page.locator("main table a[href^='/account?']").first.click()  # one of its accounts
+    drawn(page)
+    why = page.locator("section[aria-labelledby=h-why]")
+    assert why.locator(".reasons li").count() >= 1 and "match" in why.inner_text()
+    linked = page.locator("section[aria-labelledby=h-linked] a[href^='/account?']")
+    assert linked.count() == 5  # the others of its campaign
+    name = linked.first.inner_text()
+    linked.first.click()
+    assert name in page.locator("h1").inner_text()
+
+
+def test_the_first_page_is_light_but_for_the_plot_library(tab: Tab) -> None:
+    sizes: dict[str, int] = {}
+    tab.page.on("response", lambda answer: sizes.update({answer.url: len(answer.body())}))
+    tab.open("/")
+    own = {url: size for url, size in sizes.items() if "plotly" not in url}
+    assert len(own) >= 4 and len(sizes) == len(own) + 1
+    assert sum(own.values()) <= 300_000, own
 
 
 def test_what_was_tried_is_accessible_too(tab: Tab) -> None:
@@ -194,6 +225,30 @@ def test_a_prompt_is_tried(tab: Tab) -> None:
     page.wait_for_selector("#found")
     assert page.input_value("#t-prompt") == XSS
     assert page.locator("#found .chances dd").count() >= 5
+
+
+def test_a_template_is_tried_on_a_day_added_and_removed(tab: Tab) -> None:
+    page = tab.open("/templates")
+    page.click("text=Make one of samples")
+    samples = [json.dumps(row | {"prompt": row["prompt"] + XSS}) for row in rows(fill(QUILL, 12, seed=1))]
+    page.fill("#p-samples", "\n".join(samples))
+    page.fill("#p-family", "night_mill")
+    page.fill("#p-reason", f"ticket 4711 {XSS}")
+    page.select_option("#p-trial", "run")
+    page.click("text=Show what it would do")
+    page.wait_for_selector("#fired")
+    assert "0 prompts of 0 accounts" in page.inner_text("#fired").replace("\u00a0", " ")
+    assert findings(page) == [] and page.evaluate("() => window.hacked") is None
+    page.set_viewport_size(PHONE)  # type: ignore[arg-type]
+    assert page.evaluate("() => document.documentElement.scrollWidth") <= PHONE["width"]
+    page.click("text=Add it, in force at once")
+    page.wait_for_url("**/templates")
+    page.click("text=night_mill")
+    assert "ticket 4711" in page.inner_text("#h-local + ol") and findings(page) == []
+    page.fill("#d-reason", "a mistake")
+    page.click("text=Remove it from the catalogue")
+    page.wait_for_url("**/templates")
+    assert page.locator("text=night_mill").count() == 0
 
 
 def test_nothing_hostile_runs_in_any_field(tab: Tab) -> None:

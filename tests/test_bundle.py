@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from classifier import bundle as module
+from classifier import taxonomy
 from classifier.bundle import (
     BundleFacts,
     Decisions,
@@ -181,7 +182,7 @@ def test_the_shipped_bundle_lies_beside_the_code_or_in_the_checkout(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert default_bundle_dir() == data_dir() / "bundle"
-    monkeypatch.setattr(module, "__file__", str(tmp_path / "classifier" / "bundle.py"))
+    monkeypatch.setattr(taxonomy, "__file__", str(tmp_path / "classifier" / "taxonomy.py"))
     assert data_dir() == tmp_path / "data"
     (tmp_path / "classifier" / "_data").mkdir(parents=True)
     assert data_dir() == tmp_path / "classifier" / "_data"

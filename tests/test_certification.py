@@ -4,10 +4,22 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from classifier.bundle import Stratum, largest_epsilon
-from classifier.certification import Certificate, certify, clopper_pearson_upper, exceeds, intent_baselines
-from classifier.evidence import Baselines
+from classifier.certification import (
+    Certificate,
+    certify,
+    clopper_pearson_upper,
+    exceeds,
+    expected_intent,
+    fair_baseline,
+    intent_baselines,
+)
+from classifier.eprocess import level_factors, log_capital, make_calendar
+from classifier.evidence import Baselines, hedged, mean_over_targets
+from classifier.types import LEVELS
+from classifier.verdicts import REVIEW_ALPHA, e_bh
 
 BASELINES = Baselines(0.001, (0.2, 0.2, 0.2, 0.2))
 
@@ -41,7 +53,48 @@ def test_above_is_any_rate_above_its_baseline(match_rate: float, means: tuple[fl
 def test_intent_is_allowed_half_as_much_again_as_the_largest() -> None:
     means = np.array([[0.2, 0.0, 0.5, 0.7], [0.4, 0.01, 0.1, 0.1]])
     assert intent_baselines(means) == pytest.approx((0.6, 1 / 7, 0.75, 0.9))
-    assert intent_baselines(np.zeros((0, 4))) == pytest.approx((1 / 7,) * 4)
+    assert intent_baselines(np.vstack([means, [np.nan] * 4])) == intent_baselines(means)
+    assert intent_baselines(np.zeros((0, 4))) == pytest.approx((0.9,) * 4)  # of nobody known: intent is not bet on
+
+
+def test_of_accounts_with_few_units_is_expected_what_is_fair_to_their_kind() -> None:
+    means = np.array([[0.3] * 4, [1.0] * 4, *[[0.1] * 4] * 9, [0.7] * 4])
+    kinds = ["judges"] * 11 + ["chats"]
+    expected = expected_intent(means, np.array([10, *[1] * 10, 9]), kinds)
+    assert expected[:, 0] == pytest.approx([0.3, *[0.19] * 10, np.nan], nan_ok=True)  # a unit each: their mean
+    assert np.isnan(expected_intent(means, np.array([0, 9, *[0] * 10]), ["judges"] * 12)).all()
+
+
+def test_the_baseline_that_is_fair_to_accounts_by_hand() -> None:
+    """With a single bet, three accounts of two units and one of none: (1-b)^2 of 2/3 and (1 - b + b/m)^2 of 1/3 are 1
+    at m = b / (sqrt(3 - 2 (1-b)^2) - 1 + b)."""
+    found = fair_baseline(np.array([[1.0], [0.0], [0.0]]), np.array([2, 2, 2]), bets=(0.5,))
+    assert found == pytest.approx([0.5 / (np.sqrt(2.5) - 0.5)])
+    assert fair_baseline(np.ones((5, 1)), np.full(5, 3)) == pytest.approx([1.0])
+
+
+def intent_evidence(x: NDArray[np.int64], m2: tuple[float, ...]) -> NDArray[np.float64]:
+    """e of accounts with units of one day, and no match, as review sees it: levels of the first target, [A, units]."""
+    hist = np.zeros((len(x), 4, LEVELS + 1), np.int64)
+    hist[:, 1:, 0] = x.shape[1]
+    hist[:, 0] = (x[:, :, None] == np.arange(LEVELS + 1)).sum(axis=1)
+    calendar = make_calendar(np.arange(len(x)), np.zeros(len(x), np.int64))
+    return np.exp(mean_over_targets(hedged(log_capital(calendar, level_factors(hist, m2)))))
+
+
+@pytest.mark.parametrize(("units", "share"), [(1, 0.2), (3, 0.2), (9, 0.1)])
+def test_honest_accounts_of_few_units_are_within_the_bound_of_review(units: int, share: float) -> None:
+    """A share of them is misread in every unit, for certain: no kind of this mean can do worse. E[e] <= 1 over the
+    accounts, which is what e-BH needs; to take nothing but the mean of their units would not do."""
+    rng = np.random.default_rng(units)
+    misread = np.repeat(rng.random((20_000, 1)) < share, units, axis=1) * LEVELS
+    means = misread.mean(axis=1)[:, None] / LEVELS * np.eye(4)[0]
+    expected = expected_intent(means, np.full(len(means), units), ["judges"] * len(means))
+    e = intent_evidence(misread, intent_baselines(expected))
+    assert e.mean() <= 1
+    assert e_bh(np.log(e), len(e)) == 0
+    by_mean = intent_evidence(misread, intent_baselines(np.broadcast_to(means.mean(axis=0), means.shape)))
+    assert (by_mean.mean() > 1, e_bh(np.log(by_mean), len(e)) > REVIEW_ALPHA * len(e)) == (units > 3,) * 2
 
 
 def test_the_bound_counts_everybody_once_and_whoever_is_unknown_at_the_worst() -> None:

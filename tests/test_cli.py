@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[1]
 COMMANDS = {
     (): [
         *("--version", "label", "score", "report", "export", "demo", "calibrate", "bench"),
-        *("serve", "import", "store", "keys", "bundle", "templates", "simulate", "train", "evaluate"),
+        *("serve", "import", "store", "keys", "alerts", "bundle", "templates", "simulate", "train", "evaluate"),
     ],
     ("label",): [
         "PATH",
@@ -66,13 +66,23 @@ COMMANDS = {
     ("bench", "serve"): ["--seconds", "--overload", "--soak", "--store", "--folder", "--json", "--quiet"],
     ("serve",): ["--host", "--port", "--store", "--workers", "--population", "--bundle", "--catalogue"],
     ("import",): ["DIR", "--store", "--quiet"],
-    ("store",): ["upgrade", "rebuild"],
+    ("store",): ["upgrade", "rebuild", "prune", "backup", "restore", "reviews"],
+    ("store", "prune"): ["--dry-run", "--store"],
+    ("store", "backup"): ["FILE", "--store"],
+    ("store", "restore"): ["FILE", "--store"],
+    ("alerts",): ["secret", "test", "list", "retry"],
+    ("alerts", "secret"): [],
+    ("alerts", "test"): [],
+    ("alerts", "list"): ["--store", "--last", "--json"],
+    ("alerts", "retry"): ["--store"],
+    ("store", "reviews"): ["--out", "--store"],
     ("store", "upgrade"): ["--store"],
     ("store", "rebuild"): ["--store", "--bundle"],
-    ("keys",): ["add", "list", "revoke"],
+    ("keys",): ["add", "list", "revoke", "logout"],
     ("keys", "add"): ["--role", "--name", "--days", "--store"],
     ("keys", "list"): ["--store", "--json"],
     ("keys", "revoke"): ["ID", "--store"],
+    ("keys", "logout"): ["ID", "--store"],
     ("bundle",): ["show", "verify"],
     ("bundle", "show"): ["DIR", "--json"],
     ("bundle", "verify"): ["DIR", "--json"],
@@ -147,7 +157,7 @@ COMMANDS = {
         "--seed",
         "--quiet",
     ],
-    ("train",): ["--data", "--out", "--encoder", "--seed"],
+    ("train",): ["--data", "--out", "--encoder", "--reviews", "--bundle", "--seed"],
     ("evaluate",): ["--data", "--out", "--groups", "--first", "--encoder", "--seed"],
 }
 

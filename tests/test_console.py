@@ -27,6 +27,7 @@ from service.console.review_words import EFFECTS
 from service.http.security import FORMS, PAGES
 from service.score import score
 from service.store.codec import unit_table
+from service.store.ended import end_sessions
 from service.store.keys import Role, add_key, revoke_key
 from service.store.reading import read_account, read_units
 from tests.console_store import POPULATION, SAMPLE, imported, sample_run, send, token_in
@@ -171,6 +172,33 @@ def test_a_session_ends_with_its_key_and_with_logging_out(locked: Locked) -> Non
             revoke_key(connection, key.split("_")[1], "test")
         locked.server.service.gate.refresh()
         assert other.get("/").status_code == 303
+
+
+def test_sessions_of_a_key_are_ended_in_every_browser(locked: Locked) -> None:
+    key = locked.new_key(Role.ANALYST)
+    with locked.logged_in(key) as client, locked.logged_in(key) as other:
+        assert send(client, "/try", "/logout", everywhere="yes").headers["location"] == "/login"
+        assert other.get("/").status_code == 303
+        with locked.logged_in(key) as later:
+            assert later.get("/").status_code == 200
+            with locked.server.service.store.writing() as connection:
+                end_sessions(connection, key.split("_")[1], "test")
+            locked.server.service.gate.refresh()
+            assert later.get("/").status_code == 303
+    with locked.logged_in(locked.keys[Role.ANALYST]) as of_another_key:
+        assert of_another_key.get("/").status_code == 200
+
+
+def test_a_session_ends_when_its_key_expires(locked: Locked) -> None:
+    with locked.server.service.store.writing() as connection:
+        key = add_key(connection, Role.ANALYST, "short-lived", 1, "test")
+    locked.server.service.gate.refresh()
+    with locked.logged_in(key) as client:
+        assert client.get("/").status_code == 200
+        with locked.server.service.store.writing() as connection:
+            connection.execute(text("UPDATE api_keys SET expires = 1 WHERE name = 'short-lived'"))
+        locked.server.service.gate.refresh()
+        assert client.get("/").status_code == 303
 
 
 def test_a_forged_or_altered_session_is_none(locked: Locked) -> None:
@@ -409,7 +437,7 @@ def undecided(server: Running) -> set[str]:
 
 
 def test_every_review_on_the_page_is_tested_here(mine: Running) -> None:
-    assert [one.state for one in EFFECTS] == ["confirmed", "dismissed", "watched", "exempted"]
+    assert [one.state for one in EFFECTS] == ["confirmed", "dismissed", "watched", "exempted", "withdrawn"]
     said = words(mine.client.get(f"/account?id={FLAGGED}").text)
     assert all(one.does in said for one in EFFECTS)
 

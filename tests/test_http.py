@@ -297,6 +297,11 @@ def test_a_connection_that_says_nothing_is_closed(tmp_path: Path) -> None:
         with socket.create_connection((url.host, url.port), timeout=30) as line:
             line.sendall(b"POST /v1/score HTTP/1.1\r\nhost: local")
             assert line.recv(100) == b""
+        with socket.create_connection((url.host, url.port), timeout=30) as line:  # the second request as the first
+            line.sendall(b"GET /livez HTTP/1.1\r\nhost: localhost\r\n\r\n")
+            assert line.recv(1000).endswith(b"alive")
+            line.sendall(b"GET /livez HTTP/1.1\r\nhost: local")
+            assert line.recv(100) == b""
 
 
 def test_the_openapi_document_tells_of_every_call(server: Running) -> None:

@@ -9,6 +9,7 @@ from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -21,6 +22,7 @@ from classifier.templates import NEIGHBOURS
 from classifier.types import CAPABILITIES, EVENT_SCHEMA
 from classifier.verdicts import decide
 from service.records import expand_inputs, read_parts
+from tests.disguises import EXACT
 
 FLOATS = [f"p_{name}" for name in CAPABILITIES] + ["p_extraction", "similarity", "coverage"]
 ODD = [
@@ -57,12 +59,12 @@ def events_of(prompts: list[str]) -> pa.RecordBatch:
     return pa.RecordBatch.from_pylist(rows, EVENT_SCHEMA)
 
 
-def assert_same(one: Labelled, other: Labelled) -> None:
+def assert_same(one: Labelled, other: Labelled, within: float = 1e-5) -> None:
     decided = [name for name in one.labels.column_names if name not in FLOATS]
     assert one.labels.select(decided).equals(other.labels.select(decided))
     for name in FLOATS:
         assert one.labels[name].is_null().equals(other.labels[name].is_null())
-        assert np.allclose(_numbers(one.labels[name]), _numbers(other.labels[name]), atol=1e-5, rtol=0)
+        assert np.allclose(_numbers(one.labels[name]), _numbers(other.labels[name]), atol=within, rtol=0)
     assert merge_units([one.units]).equals(merge_units([other.units]))
 
 
@@ -95,6 +97,32 @@ def test_cuts_change_nothing(prompts: list[str], data: st.DataObject) -> None:
     events = events_of([prompt.encode("utf-8", "replace").decode() for prompt in prompts])
     cuts = data.draw(st.lists(st.integers(0, events.num_rows), max_size=4))
     assert_same(pipeline().label(events), apart(events, cuts))
+
+
+@cache
+def company() -> list[str]:
+    """So many other prompts that every stage goes about a batch of them as it does about thousands."""
+    prompts: list[str] = sample().column("prompt").to_pylist()[:400]
+    return prompts
+
+
+def parts() -> st.SearchStrategy[str]:
+    """What prompts may be made of: prompts of honest and of probing accounts, disguised ones, and whatever Unicode
+    has."""
+    rng = np.random.default_rng(0)
+    whole = st.sampled_from(sample().column("prompt").to_pylist())
+    disguised = st.builds(lambda text, name: EXACT[name](text, rng), whole, st.sampled_from(sorted(EXACT)))
+    return st.one_of(whole, disguised, st.sampled_from(ODD), st.text(max_size=60))
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.lists(st.deferred(parts), max_size=3).map(" <b>and</b> ".join), min_size=1, max_size=8))
+def test_a_prompt_by_itself_is_labelled_as_among_hundreds(prompts: list[str]) -> None:
+    sent = [prompt.encode("utf-8", "replace").decode() for prompt in prompts]
+    together = pipeline().label(events_of([*sent, *company()]))
+    ours = pc.is_in(together.units["event_id"], pa.array([f"e{i}" for i in range(len(sent))]))
+    expected = Labelled(together.labels.slice(0, len(sent)), together.units.filter(ours))
+    assert_same(expected, apart(events_of(sent), list(range(1, len(sent)))), within=1e-6)
 
 
 @settings(max_examples=10)

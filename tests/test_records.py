@@ -30,7 +30,7 @@ def test_a_plain_record(tmp_path: Path) -> None:
     record = {**GOOD, "event_id": "e-1", "timestamp": "2024-05-01T12:00:00Z", "system": "Be brief.", "model": "m"}
     assert one(tmp_path, record) == {
         "event_id": "e-1", "account_id": "acct-1", "timestamp": NOON, "system": "Be brief.",
-        "prompt": "Plan a week of meals.", "supplied_id": True,
+        "prompt": "Plan a week of meals.", "supplied_id": True, "model": "m", "org_id": None, "end_user_id": None,
     }  # fmt: skip
 
 

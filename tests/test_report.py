@@ -18,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from classifier.errors import InputError, OutputError
+from classifier.taxonomy import MOST_CAPABILITIES
 from classifier.types import ACCOUNT_SCHEMA, CAMPAIGN_SCHEMA, DISCOVERED_SCHEMA, LABEL_SCHEMA
 from service.report import write_report
 from service.report_data import read_run
@@ -25,6 +26,7 @@ from service.report_plots import activity, plotly_text, script_json
 from service.report_types import DayCount, Facts
 from service.report_view import build_view, checks, finding, promise
 from service.report_words import joined, moment, percent, span, visible
+from service.target_colours import DARK, LIGHT, OTHERS
 
 HOSTILE = "</script><script>alert(1)</script>\"'><img src=x onerror=alert(2)>&amp;\u202egnp.exe"
 START = datetime(2026, 4, 22, 9, 30, tzinfo=UTC)
@@ -394,9 +396,13 @@ def luminance(colour: str) -> float:
 
 def test_colours_meet_wcag_aa_in_light_and_dark() -> None:
     css = files("service").joinpath("templates", "report.css").read_text(encoding="utf-8")
-    for block in (css[: css.index("@media")], css[css.index("@media") : css.index("* {")]):
-        colours = dict(re.findall(r"--(\w+): (#[0-9a-f]{6})", block))
-        for name, least in [(n, 4.5) for n in ("text", "muted", "link", "flag", "clear")] + [(n, 3.0) for n in TARGETS]:
+    blocks = (css[: css.index("@media")], css[css.index("@media") : css.index("* {")])
+    for block, marks, other in zip(blocks, (LIGHT, DARK), OTHERS, strict=True):
+        assert len(set(marks)) == MOST_CAPABILITIES
+        colours = dict(re.findall(r"--(\w+): (#[0-9a-f]{6})", block)) | {m: m for m in (*marks, other)}
+        for name, least in [(n, 4.5) for n in ("text", "muted", "link", "flag", "clear")] + [
+            (mark, 3.0) for mark in (*marks, other)
+        ]:
             for ground in ("page", "raised"):
                 light, dark = sorted((luminance(colours[name]), luminance(colours[ground])), reverse=True)
                 assert (light + 0.05) / (dark + 0.05) >= least, (name, ground)

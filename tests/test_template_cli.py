@@ -588,10 +588,13 @@ def test_an_application_of_one_s_own_is_excused(capsys: pytest.CaptureFixture[st
 # --- worker processes -------------------------------------------------------------------------------------------------
 
 
-def test_worker_processes_load_the_catalogue(catalogue: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("forks", [workers._FORKS, False])
+def test_worker_processes_have_the_catalogue(catalogue: Path, monkeypatch: pytest.MonkeyPatch, forks: bool) -> None:
     monkeypatch.setattr(workers, "FEW", 0)
+    monkeypatch.setattr(workers, "_FORKS", forks)
     pipeline, batch = Pipeline.load(default_bundle_dir(), catalogue=catalogue), forged_events()
     pool = workers.Workers(pipeline, 2)
+    pool.start_for(batch.num_rows)
     (apart,) = pool.label(batch)
     pool.shutdown()
     assert apart.labels["template_id"].to_pylist() == ["night_mill/0"] * batch.num_rows
@@ -608,7 +611,7 @@ def test_worker_processes_load_the_version_of_the_run(
     assert remove_entry(tmp_path / "local", "night_mill/0", first.id).entries == ()
     started = list[tuple[Any, ...]]()
     monkeypatch.setattr(workers, "ProcessPoolExecutor", lambda n, context, load, given: started.append(given))
-    workers.Workers(pipeline, 2)._started()
+    workers.Workers(pipeline, 2)._spawned()
     monkeypatch.setattr(workers.signal, "signal", lambda *_: None)
     workers._load(*started[0])
     (loaded,) = workers._loaded

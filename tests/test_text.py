@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import unicodedata
 
 import pytest
@@ -12,9 +13,11 @@ from classifier.confusables import read_look_alikes
 from classifier.text import (
     _INVISIBLE,
     ANCHOR_BYTES,
+    _kind,
     head_anchor,
     keyed_hashes,
     normal_form,
+    normal_forms,
     normalise_text,
     original_span,
     scored_text,
@@ -65,6 +68,18 @@ def test_the_short_way_is_right_of_every_character_beside_a_letter() -> None:
     beyond = [chr(code) for code in range(128, 0x30000) if not 0xD800 <= code < 0xE000]
     texts = [f"J{char}j {char}" for char in beyond]
     assert [text for text in texts if normalise_text(text) != _the_long_way(text)] == []
+
+
+@given(st.lists(st.one_of(st.text(st.sampled_from(TRAPS)), st.text())))
+def test_texts_of_a_batch_are_apart(batch: list[str]) -> None:
+    assert normal_forms(batch) == [_the_long_way(text).encode() for text in batch]
+
+
+def test_characters_that_stand_alone_are_settled_in_any_order() -> None:
+    alone = [chr(code) for code in range(128, 0x30000) if not 0xD800 <= code < 0xE000 and _kind(chr(code)) == 1]
+    for seed in range(3):
+        text = "".join(random.Random(seed).sample(alone, len(alone)))
+        assert unicodedata.is_normalized("NFKC", text)
 
 
 def _the_long_way(text: str) -> str:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from datetime import date, timedelta
 
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
 from classifier.evidence import DAY_US, merge_units, replay
 from classifier.exceptions import AgreedException, excuse
 from service.store.erasure import erase_account
 from service.store.opening import Store
 from service.store.overview import read_account_days, read_days
-from service.store.reading import Review, read_account, read_units
+from service.store.reading import Known, Review, read_account, read_units
 from service.store.reviewing import EXEMPTED, exempt_account
 from tests.stores import new_store
 from tests.test_recording import BASELINES, START, Event, labelled, send
@@ -39,6 +39,12 @@ def test_days_add_up_and_retries_add_nothing(store_url: str) -> None:
     assert sum(sum(one.counts) for own in by_account for one in own) == 30
 
 
+def found(connection: Connection, account: str) -> Known:
+    known = read_account(connection, account)
+    assert known is not None
+    return known
+
+
 def test_an_exempted_account_is_judged_as_an_exception_in_a_run_has_it(store_url: str) -> None:
     until = START + 3 * DAY_US
     with new_store(store_url) as store:
@@ -46,7 +52,7 @@ def test_an_exempted_account_is_judged_as_an_exception_in_a_run_has_it(store_url
         number = number_of(store, "account-0")
         review = Review(EXEMPTED, "agreed", "ann", until, 1)
         with store.writing() as connection:
-            exempt_account(connection, number, "seed", review, "digest", BASELINES)
+            exempt_account(connection, found(connection, "account-0"), "seed", review, "digest", BASELINES)
         send(store, EVENTS[20:])
         with store.reading() as connection:
             known, units = read_account(connection, "account-0"), read_units(connection, number)
@@ -70,10 +76,12 @@ def test_erasure_leaves_nothing_by_account(store_url: str) -> None:
         send(store, EVENTS)
         number = number_of(store, "account-1")
         with store.writing() as connection:
-            exempt_account(connection, number, "seed", Review(EXEMPTED, "x", "ann", 2**60, 1), "digest", BASELINES)
+            review = Review(EXEMPTED, "x", "ann", START + 9 * DAY_US, 1)
+            exempt_account(connection, found(connection, "account-1"), "seed", review, "digest", BASELINES)
             assert erase_account(connection, "account-1", "ann", b"key")
         with store.reading() as connection:
-            for name in ("traffic", "exemptions", "reviews", "uses", "units", "accounts"):
+            assert connection.execute(text("SELECT count(*) FROM exemptions")).scalar() == 0
+            for name in ("traffic", "links", "reviews", "uses", "units", "accounts"):
                 query = text(f"SELECT count(*) FROM {name} WHERE account_no = :no")
                 assert connection.execute(query, {"no": number}).scalar() == 0, name
             assert sum(sum(one.counts) for one in read_days(connection)) == 30

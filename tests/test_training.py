@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import tomllib
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,17 +9,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from classifier.bundle import data_dir, open_bundle
+from classifier.bundle import open_bundle
 from classifier.heads import Heads
 from classifier.pipeline import Pipeline
 from tests import models
+from tests.training_data import SAMPLE, write_data
 
 if TYPE_CHECKING:
     pass
 
 pytestmark = pytest.mark.training
-
-BANK = data_dir() / "sample" / "traffic.jsonl"
 
 
 def test_exported_heads_say_what_the_student_says(tmp_path: Path) -> None:
@@ -213,7 +210,7 @@ def test_payloads_are_known_again_in_another_wrapping() -> None:
 
 def _words() -> list[str]:
     return sorted(
-        {word for line in BANK.read_text(encoding="utf-8").split() for word in line.split() if word.isalpha()}
+        {word for line in SAMPLE.read_text(encoding="utf-8").split() for word in line.split() if word.isalpha()}
     )[:80]
 
 
@@ -226,7 +223,7 @@ def test_a_small_bundle_built_twice_is_the_same(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(student, "EPOCHS", 1)
     monkeypatch.setattr(student, "EPOCH_ROWS", 10 * student.BATCH)
     data = tmp_path / "data"
-    _write_data(data)
+    write_data(data)
     ids = []
     for name in ("one", "two"):
         out = tmp_path / name / "bundle"
@@ -261,37 +258,3 @@ def test_the_tails_of_long_texts_are_learnt() -> None:
     assert len(ends(ids)) == MOST_TOKENS
     assert ends(ids)[[0, -1]].tolist() == [0, 2 * MOST_TOKENS - 1]
     assert ends(ids[:5]).tolist() == [0, 1, 2, 3, 4]
-
-
-def _write_data(folder: Path) -> None:
-    """The three data files, small, from the sample traffic and our own templates."""
-    import pandas as pd
-
-    folder.mkdir()
-    records = [json.loads(line) for line in BANK.read_text(encoding="utf-8").splitlines()]
-    texts = sorted({record["prompt"] for record in records if "prompt" in record})[:960]
-    families = tomllib.loads((data_dir() / "templates" / "own.toml").read_text(encoding="utf-8"))["family"][:4]
-    known = ("oss_instruct", "camel_code", "r1_system_trace", "lumos_plan_conversion")
-    labels = ("coding", "agentic_reasoning", "long_horizon_planning", "other")
-    common = {"path": "", "commit": "", "license": "", "lang": "en", "cut": False}
-    prompts = [
-        {"text": text, "label": labels[i % 4], "source": f"s{i % 32}", "kind": ("human", "benchmark")[i % 2],
-         "variant": None, "conversation": f"c{i // 8}", "dataset": f"d{i % 32}",
-         "group": "organic", "gold": None, "gold_sure": np.nan,
-         **common}
-        for i, text in enumerate(texts)
-    ]  # fmt: skip
-    extraction = [
-        {"text": family["text"].replace("{", text[:40]).replace("}", ""), "family": name, "capability": "coding",
-         "source": f"x{n}", "fidelity": "", "has_template": True, **common}
-        for n, (family, name) in enumerate(zip(families, known, strict=True))
-        for text in texts[:40]
-    ]  # fmt: skip
-    benign = [
-        {"text": f"{texts[app][:200]} Answer for customer {i}: {text}", "app": f"app{app}", "kind": "support",
-         "uses_capability": "other", "source": f"r{app % 4}", "ambiguous": False, **common}
-        for app in range(12)
-        for i, text in enumerate(texts[app * 20 : app * 20 + 20])
-    ]  # fmt: skip
-    for name, rows in (("prompts", prompts), ("extraction_traffic", extraction), ("benign_apps", benign)):
-        pd.DataFrame(rows).to_parquet(folder / f"{name}.parquet")

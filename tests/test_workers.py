@@ -33,6 +33,7 @@ def test_processes_label_as_one_process_does() -> None:
     pipeline = Pipeline.load(default_bundle_dir())
     batch = events(FEW + 100)
     workers = Workers(pipeline, 2)
+    workers.start_for(batch.num_rows)
     apart = list(workers.label(batch))
     workers.shutdown()
     assert len(apart) == -(-batch.num_rows // CHUNK)
@@ -45,8 +46,9 @@ def test_processes_label_as_one_process_does() -> None:
 
 def test_few_events_start_no_process() -> None:
     workers = Workers(Pipeline.load(default_bundle_dir()), 2)
-    assert [one.labels.num_rows for one in workers.label(events(10))] == [10]
+    workers.start_for(10)
     assert workers._pool is None
+    assert [one.labels.num_rows for one in workers.label(events(10))] == [10]
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc to see processes")

@@ -20,9 +20,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from classifier.bundle import MANIFEST, BundleFacts, Manifest, data_dir, write_manifest
+from classifier.bundle import BundleFacts, Manifest, data_dir, write_manifest
 from classifier.encoder import StaticEncoder, Tokenizer
-from classifier.errors import OutputError
 from classifier.lexicon import count_features
 from classifier.pipeline import TABLE, TOKENIZER
 from classifier.shingles import Shingler
@@ -46,6 +45,7 @@ from training.encoder import (
 )
 from training.heads import fit_intent, inverse_document_frequency, save_student, weighed_rows
 from training.lessons import curriculum, intent_weights, intents, with_wordings
+from training.places import check_replaceable, made
 from training.prepare import BENIGN, EXTRACTION, PROMPT
 from training.signatures import build, honest_texts, read_families, written_samples
 from training.student import imitate, imitation
@@ -188,8 +188,8 @@ def assemble(
     rows: pd.DataFrame, data: Path, out: Path, work: Path, recipe: Recipe, with_transformer: bool, log: Log
 ) -> Manifest:
     """Train on all rows and replace the bundle in `out` with what comes of it, the transformer in it or left out."""
-    _check_replaceable(out)
-    with tempfile.TemporaryDirectory(dir=_made(out.parent)) as temporary:
+    check_replaceable(out)
+    with tempfile.TemporaryDirectory(dir=made(out.parent)) as temporary:
         folder = Path(temporary) / "bundle"
         folder.mkdir()
         log("the sentence transformer reads")
@@ -226,19 +226,6 @@ def sign(folder: Path, provenance: dict[str, object]) -> Manifest:
     for path in folder.iterdir():
         path.chmod(0o644)  # safetensors writes for its owner alone
     return write_manifest(folder, facts)
-
-
-def _check_replaceable(out: Path) -> None:
-    """Refuse, before any work is done, to replace something that is no bundle."""
-    if out.is_file() or (out.is_dir() and any(out.iterdir()) and not (out / MANIFEST).is_file()):
-        raise OutputError(
-            f"--out {out}: is not a bundle, expected an empty place or a bundle to replace; name another."
-        )
-
-
-def _made(folder: Path) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
 
 
 def _digest(path: Path) -> str:

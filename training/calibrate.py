@@ -13,7 +13,7 @@ baselines, the other half certify them (DESIGN.md section 6).
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 from classifier.bundle import Decisions, Stratum, parse_baselines, parse_decisions
-from classifier.certification import certify, exceeds, intent_baselines
+from classifier.certification import MOST_M2, certify, exceeds, expected_intent, intent_baselines
 from classifier.evidence import Baselines
 from classifier.heads import UNCALIBRATED, Calibration, calibrated_probabilities
 from classifier.labeler import cascaded, decide_capability
@@ -67,17 +67,27 @@ class Findings:
 def save_findings(findings: Findings, path: Path) -> None:
     """Write findings as JSON, whole or not at all."""
     partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(asdict(findings), indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    document = {"targets": LABELS, **asdict(findings)}
+    partial.write_text(json.dumps(document, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     partial.replace(path)
 
 
 def load_findings(path: Path = FINDINGS) -> Findings:
-    """Read what `save_findings` wrote."""
+    """Read what `save_findings` wrote. Of a capability that they were not made with it is taken that it is called as
+    the others are, and intent is not bet on for it: that takes an evaluation."""
     content = json.loads(path.read_text(encoding="utf-8"))
-    return Findings(_parse(content["static"]), _parse(content["cascade"]))
+    return Findings(*(_parse(content[tier], content["targets"]) for tier in ("static", "cascade")))
 
 
-def _parse(content: Mapping[str, Any]) -> TierFindings:
+def _parse(content: dict[str, Any], targets: Sequence[str]) -> TierFindings:
+    decisions, m2 = content["decisions"], dict(zip(targets, content["baselines"]["m2"], strict=True))
+    content["baselines"]["m2"] = [m2.get(name, MOST_M2) for name in LABELS]
+    thresholds = decisions["thresholds"]
+    decisions["thresholds"] = {name: thresholds.get(name, max(thresholds.values())) for name in CAPABILITIES}
+    for calibration in (decisions["static"], decisions["transformer"]):
+        for name in ("scale", "shift"):
+            *same, intent = calibration[name]
+            calibration[name] = [*(same[:1] * len(LABELS)), intent]
     return TierFindings(
         decisions=parse_decisions(content["decisions"]),
         baselines=parse_baselines(content["baselines"]),
@@ -168,12 +178,13 @@ def decide(rows: pd.DataFrame, static: Floats, transformer: Floats) -> tuple[Dec
 
 @dataclass(frozen=True)
 class Conduct:
-    """An honest account: mean level x_c of its units for every target, [4], and its rate of exclusive
-    matches."""
+    """An honest account: mean level x_c of its `n_units` units of intent for every target, [4], and its rate of
+    exclusive matches."""
 
     stratum: str
     source: str
     fold: int
+    n_units: int
     means: Floats
     match_rate: float
 
@@ -204,20 +215,31 @@ def conduct(stratum: str, account: pd.DataFrame) -> Conduct:
         stratum=stratum,
         source=str(account["source"].iloc[0]),
         fold=int(account["fold"].iloc[0]),
+        n_units=int(first.sum()),
         means=levels.mean(axis=0) if first.any() else np.zeros(len(LABELS)),
         match_rate=float(account["exclusive"].to_numpy(bool)[distinct].mean()),
     )
 
 
-def calibrate(conducts: list[Conduct]) -> tuple[Baselines, tuple[Stratum, ...]]:
+def calibrate(conducts: list[Conduct], besides: Sequence[Conduct] = ()) -> tuple[Baselines, tuple[Stratum, ...]]:
     """Baselines from the even folds and their certificate from the odd ones, where `n` counts the accounts, and
-    separately the sources that they come from: accounts of one source are alike, so only sources are independent."""
-    means = np.array([c.means for c in conducts if c.fold % 2 == 0]).reshape(-1, len(LABELS))
-    baselines = Baselines(M1, intent_baselines(means))
+    separately the sources that they come from: accounts of one source are alike, so only sources are independent.
+
+    `besides`: the same accounts as another tier sees them, of more of their rows; baselines allow for these too.
+    """
+    fitted = [_expected([c for c in seen if c.fold % 2 == 0]) for seen in (conducts, besides)]
+    baselines = Baselines(M1, intent_baselines(np.concatenate(fitted)))
     tested = [c for c in conducts if c.fold % 2 == 1]
-    above = {id(c): exceeds(c.match_rate, c.means, baselines) for c in tested}
+    expected = _expected(tested)
+    above = {id(c): exceeds(c.match_rate, means, baselines) for c, means in zip(tested, expected, strict=True)}
     strata = [certify(name, [above[id(c)] for c in tested if c.stratum == name]) for name in (APPLICATIONS, PEOPLE)]
     by_source: dict[str, bool] = {}
     for c in tested:
         by_source[c.source] = by_source.get(c.source, False) or above[id(c)]
     return baselines, (*strata, certify(SOURCES, list(by_source.values())))
+
+
+def _expected(conducts: Sequence[Conduct]) -> Floats:
+    """[A, 4], accounts of a source being of one kind (see `expected_intent`)."""
+    means = np.array([c.means for c in conducts]).reshape(-1, len(LABELS))
+    return expected_intent(means, np.array([c.n_units for c in conducts], int), [c.source for c in conducts])

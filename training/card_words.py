@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from math import isnan
 
+from classifier.taxonomy import read_taxonomy
 from training.card_types import Block, Picture, Section, Table
 from training.measures import Estimate
 
 NONE = "–"
-SHORT_NAMES = {
-    "coding": "coding",
-    "agentic_reasoning": "agentic",
-    "long_horizon_planning": "planning",
-    "other": "other",
-}
+_SHORTER = {"agentic_reasoning": "agentic", "long_horizon_planning": "planning"}
+SHORT_NAMES = {one.id: _SHORTER.get(one.id, one.title) for one in read_taxonomy()}
 
 
 def number(value: float, digits: int = 3) -> str:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import platform
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -32,6 +32,7 @@ from training.assemble import Log, Recipe, build_models, geometry
 from training.baselines import AS_SOURCED, CURVE, MINILM, SHARES, baseline_labels, learning_curve
 from training.calibrate import (
     CASCADE_MARGIN,
+    Conduct,
     Findings,
     TierFindings,
     calibrate,
@@ -275,7 +276,8 @@ def said_of_left_out(labels: pd.DataFrame) -> Said:
     """Calibrate and decide each group by what was found on the others."""
     static, transformer = labels[STATIC].to_numpy(float), labels[TRANSFORMER].to_numpy(float)
     n, unseen = len(labels), ~labels["known"].to_numpy(bool)
-    said = Said(*(np.zeros((n, width), np.float32) for width in (4, 4, 3, 3)))
+    widths = (len(LABELS), len(LABELS), len(CAPABILITIES), len(CAPABILITIES))
+    said = Said(*(np.zeros((n, width), np.float32) for width in widths))
     for group in labels["group"].unique():
         of_group = (labels["group"] == group).to_numpy()
         others = unseen & ~of_group
@@ -347,14 +349,17 @@ def find(labels: pd.DataFrame, said: Said) -> Findings:
     alone, cascade = decide(unseen, unseen[STATIC].to_numpy(float), unseen[TRANSFORMER].to_numpy(float))
     asked = ~np.isnan(said.transformer[:, 0])
     together = cascaded(said.static[asked], said.transformer[asked], CASCADE_MARGIN)
-    return Findings(
-        _tier_findings(alone, _contender("static", labels, said.static, said.static_thresholds).labels),
-        _tier_findings(cascade, _contender("cascade", labels[asked], together, said.cascade_thresholds[asked]).labels),
-    )
+    first = _contender("static", labels, said.static, said.static_thresholds).labels
+    both = _contender("cascade", labels[asked], together, said.cascade_thresholds[asked]).labels
+    return Findings(_tier_findings(alone, first, ()), _tier_findings(cascade, both, _conducts(first)))
 
 
-def _tier_findings(decisions: Decisions, table: pd.DataFrame) -> TierFindings:
-    baselines, strata = calibrate([conduct(name, account) for name, account in honest_accounts(table)])
+def _conducts(table: pd.DataFrame) -> list[Conduct]:
+    return [conduct(name, account) for name, account in honest_accounts(table)]
+
+
+def _tier_findings(decisions: Decisions, table: pd.DataFrame, besides: Sequence[Conduct]) -> TierFindings:
+    baselines, strata = calibrate(_conducts(table), besides)
     known = measured(table)
     truth = table["label"][known].map(LABELS.index).to_numpy()
     named = table["capability"][known].map(LABELS.index).to_numpy()

@@ -16,7 +16,8 @@ from training.prepare import BENIGN, EVERY_BUILD, EXTRACTION, LABELS, PROMPT, so
 from training.tune import UNKNOWN, Lesson
 from training.written import filled_wordings
 
-CAPABILITY_SHARES = dict(zip(LABELS, (0.175, 0.175, 0.14, 0.21), strict=True))
+_SHARES = {"coding": 0.175, "agentic_reasoning": 0.175, "long_horizon_planning": 0.14, "other": 0.21}
+CAPABILITY_SHARES = {label: _SHARES.get(label, 0.14) for label in LABELS}
 INTENT_SHARES = {"families": 0.08, "wordings": 0.07, "applications": 0.08, "benign wordings": 0.04, "organic": 0.03}
 INTENT_WEIGHTS = {
     **{"families": 1.0, "wordings": 1.0},

@@ -12,9 +12,10 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from classifier.evidence import DAY_US
 from classifier.types import LEVELS, TARGETS, Channel
 from service.console.evidence_path import EvidencePath, evidence_path
-from service.console.pages import PageRoute, page
+from service.console.pages import PageRoute, page, who_of
 from service.console.plots import day_counts, path_figure
 from service.console.review_words import EFFECTS, verdict_sentence
 from service.console.standing import Standing, moment_of, standing_of
@@ -27,6 +28,9 @@ from service.report_types import Account
 from service.report_view import account_views, activity_summary
 from service.report_words import title_of
 from service.store.codec import Unit, levels_of
+from service.store.context_sums import ModelUse, read_account_models, read_account_organisations, read_n_users
+from service.store.erasure import account_digest
+from service.store.excerpts import Excerpt, read_excerpts
 from service.store.overview import DaySums, read_account_days
 from service.store.ranking import Listing, read_ranked
 from service.store.reading import Known, Review, read_account, read_units
@@ -76,15 +80,20 @@ class Seen:
     path: EvidencePath
     rhythm: list[list[int]]
     linked: list[Account]
+    models: list[ModelUse]
+    organisations: list[str]
+    n_users: int
 
 
 @router.get("/account")
-def show_account(request: Request, id: str = "") -> Response:
-    """Everything that is known of an account."""
-    return account_page(request, id, 200, None)
+def show_account(request: Request, id: str = "", excerpts: str = "") -> Response:
+    """Everything that is known of an account; excerpts, where any are kept, for who asks for them."""
+    return account_page(request, id, 200, None, with_excerpts=bool(excerpts))
 
 
-def account_page(request: Request, account_id: str, status: int, problem: str | None) -> Response:
+def account_page(
+    request: Request, account_id: str, status: int, problem: str | None, with_excerpts: bool = False
+) -> Response:
     """The page; `problem`: why a review was not taken."""
     service, standing = service_of(request), standing_of(request)
     seen = look(service, standing, account_id)
@@ -107,6 +116,9 @@ def account_page(request: Request, account_id: str, status: int, problem: str | 
         most=max((max(row) for row in seen.rhythm), default=0),
         shades=SHADES,
         weekdays=WEEKDAYS,
+        day_us=DAY_US,
+        keeps_excerpts=service.settings.excerpt_hours > 0,
+        excerpts=_excerpts(request, seen) if with_excerpts and service.settings.excerpt_hours else None,
         figures={"path": path_figure(seen.path, threshold), "mix": activity_figure(periods, ("", "This account"))},
     )
 
@@ -141,6 +153,8 @@ def look(service: Service, standing: Standing, account_id: str) -> Seen:
             raise Problem(404, "unknown-account", "There is no such account: nothing of it was seen, or it was erased.")
         number = known.totals["account_no"]
         units, days = read_units(connection, number), read_account_days(connection, number)
+        models, organisations = read_account_models(connection, number), read_account_organisations(connection, number)
+        users = read_n_users(connection, [number])
         of_campaign = Listing(campaign_id=known.campaign_id)
         around = (
             read_ranked(connection, of_campaign, standing.thresholds, None, LINKED + 1).accounts
@@ -166,8 +180,19 @@ def look(service: Service, standing: Standing, account_id: str) -> Seen:
         days=days,
         path=evidence_path(units, pipeline.baselines),
         rhythm=_rhythm(units),
+        models=models,
+        organisations=organisations,
+        n_users=users.get(number, 0),
         linked=standing.accounts_of([one for one in around if one.totals["account_no"] != number][:LINKED]),
     )
+
+
+def _excerpts(request: Request, seen: Seen) -> list[Excerpt]:
+    """What is kept of the account's prompts; that it was read stands in the audit log."""
+    service, totals = service_of(request), seen.known.totals
+    digest = account_digest(totals["account_id"], service.scorer.pipeline.hash_key)
+    with service.store.writing() as connection:
+        return read_excerpts(connection, totals["account_no"], who_of(request), digest)
 
 
 def _families(units: Sequence[Unit], facts: dict[str, Any]) -> list[FamilyRow]:

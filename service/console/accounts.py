@@ -20,6 +20,7 @@ from service.http.problems import Problem
 from service.http.service import Service
 from service.report_types import Account
 from service.report_view import account_views
+from service.store.context_sums import Mix
 from service.store.ranking import Listing, Place, read_ranked
 
 router = APIRouter(route_class=PageRoute, include_in_schema=False)
@@ -41,6 +42,8 @@ class Asked:
     family: str = ""
     campaign: str = ""
     since: str = ""
+    organisation: str = ""
+    began: str = ""
     undecided: str = ""
 
     def listing(self) -> Listing:
@@ -51,6 +54,8 @@ class Asked:
             family=self.family if self.family else None,
             campaign_id=self.campaign if self.campaign else None,
             seen_since=_day("since", self.since) if self.since else None,
+            org_id=self.organisation if self.organisation else None,
+            began=_beginning(self.began) if self.began else None,
             search=self.search if self.search else None,
             open_at=time.time_ns() // 1000 if self.undecided else None,
         )
@@ -134,6 +139,17 @@ def _day(name: str, text: str) -> int:
         return round(datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC).timestamp() * 1e6)
     except ValueError:
         raise Problem(422, "bad-filter", f"{name} is no date: expected one such as 2027-01-31.") from None
+
+
+def _beginning(text: str) -> tuple[int, Mix]:
+    """The hour and mix of accounts that began together, as `beginning_key` wrote them."""
+    try:
+        hour, *shares = (int(part) for part in text.split("."))
+        if not 0 <= hour < 10**7:
+            raise ValueError
+        return hour, Mix(*shares)
+    except (ValueError, TypeError):
+        raise Problem(422, "bad-filter", "began cannot be this: follow a link of the page on first uses.") from None
 
 
 def _cursor(place: Place) -> str:

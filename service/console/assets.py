@@ -11,6 +11,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from service.http.problems import Problem
+from service.target_colours import target_css
 
 router = APIRouter(include_in_schema=False)
 
@@ -49,5 +50,6 @@ def text_of(package: str, path: str) -> str:
 def _content(name: str) -> tuple[bytes, bytes]:
     """A file, and the same packed."""
     package, path, _ = FILES[name]
-    plain = text_of(package, path).encode()
+    own = target_css() if name == "report.css" else ""
+    plain = (own + text_of(package, path)).encode()
     return plain, gzip.compress(plain, 6)

@@ -1,4 +1,4 @@
-"""Templates: the families of the index, who matched them, and one of them. What the store cannot tell is said."""
+"""Templates: the families of the index, who matched them, and one of them. Stands after `proposing`."""
 
 from __future__ import annotations
 
@@ -7,12 +7,16 @@ from starlette.responses import Response
 
 from classifier.types import Tier
 from service.console.pages import PageRoute, page
+from service.console.proposing import may_write, runs_of
 from service.console.signature_rows import FamilyFacts, families_of
 from service.console.standing import standing_of
 from service.http.access import service_of
+from service.http.discoveries import NO_RUNS
 from service.http.problems import Problem
+from service.http.template_models import LONGEST_REASON
 from service.report_view import account_views
 from service.store.ranking import Listing, read_ranked
+from service.template_words import listed_of
 
 router = APIRouter(route_class=PageRoute, include_in_schema=False)
 
@@ -42,7 +46,9 @@ def show_templates(request: Request) -> Response:
         benign=[row for row in sorted(rows, key=order) if row[0].tier == Tier.BENIGN],
         bundle_id=service.scorer.pipeline.bundle_id,
         catalogue_id=service.scorer.pipeline.catalogue_id,
-        catalogue=service.settings.catalogue,
+        refused=may_write(service),
+        runs=runs_of(service),
+        no_runs=NO_RUNS if service.settings.runs is None else None,
     )
 
 
@@ -55,6 +61,7 @@ def show_template(request: Request, family: str = "") -> Response:
         raise Problem(404, "unknown-family", "There is no such family, and none was matched.")
     with service.store.reading() as connection:
         ranked = read_ranked(connection, Listing(family=family), standing.thresholds, None, SHOWN)
+    local = [one for one in listed_of(service.scorer.pipeline) if one.origin is not None]
     return page(
         request,
         "template",
@@ -62,4 +69,6 @@ def show_template(request: Request, family: str = "") -> Response:
         sums=sums,
         campaigns=[one for one in standing.campaigns if family in one.template_families],
         rows=account_views(standing.accounts_of(ranked.accounts), "row", {}),
+        local=[one for one in local if one.signature.facts.family == family],
+        longest=LONGEST_REASON,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 
 from fastapi import APIRouter, Request
@@ -9,10 +10,14 @@ from starlette.responses import RedirectResponse, Response
 
 from service.console.forms import read_form, set_cookie
 from service.console.links import within
-from service.console.pages import PageRoute, page
+from service.console.pages import PageRoute, page, who_of
 from service.http.access import service_of
 from service.http.security import ANALYSTS
+from service.http.service import Service
 from service.http.sessions import HOURS, SESSION, session_of
+from service.store.ended import end_sessions
+
+EVERYWHERE = "everywhere"
 
 router = APIRouter(route_class=PageRoute, include_in_schema=False)
 
@@ -43,8 +48,15 @@ async def log_in(request: Request) -> Response:
 
 @router.post("/logout")
 async def log_out(request: Request) -> Response:
-    """End the session in this browser."""
-    await read_form(request)
+    """End the session in this browser, or those in all browsers that the same key began."""
+    if EVERYWHERE in await read_form(request):
+        await asyncio.to_thread(_end_all, service_of(request), who_of(request))
     response = RedirectResponse("/login", 303)
     response.delete_cookie(SESSION)
     return response
+
+
+def _end_all(service: Service, key_id: str) -> None:
+    with service.store.writing() as connection:
+        end_sessions(connection, key_id, key_id)
+    service.gate.refresh()

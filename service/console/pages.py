@@ -42,7 +42,13 @@ def environment() -> Environment:
     macros = DictLoader({"macros": text_of("service", "templates/macros.html.j2")})
     made = make_environment(ChoiceLoader([PackageLoader("service.console"), macros]))
     made.globals |= {"link_to": link_to, "asset": asset_path}
-    made.filters |= {"thousands": "{:,}".format, "span": span, "at": moment_of, "powers": powers}
+    made.filters |= {
+        "thousands": "{:,}".format,
+        "span": span,
+        "at": moment_of,
+        "day": lambda us: moment_of(us).date(),
+        "powers": powers,
+    }
     return made
 
 

@@ -13,10 +13,15 @@ from service.console.standing import moment_of
 from service.report_plots import EVIDENCE_AXIS, plotly_text, threshold_line
 from service.report_types import DayCount
 from service.report_words import TARGET_TITLES
+from service.store.context_sums import ModelDay
 from service.store.overview import DaySums, MemberUse
 
 MOST_DRAWN = 60
 """Accounts in the picture of a campaign."""
+_MODEL_COLORS = ("--flag", "--coding", "--agentic_reasoning", "--long_horizon_planning", "--review", "--other")
+MOST_MODELS = len(_MODEL_COLORS) - 1
+"""Models that have a colour of their own; the rest share the last one."""
+_REST = "all others"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -60,6 +65,36 @@ def share_figure(days: Sequence[DaySums]) -> dict[str, Any]:
         "layout": {
             "xaxis": {"type": "date"},
             "yaxis": {"title": {"text": "share of prompts"}, "tickformat": ".0%", "rangemode": "tozero"},
+        },
+    }
+
+
+def models_figure(days: Sequence[ModelDay]) -> dict[str, Any]:
+    """Prompts that match a known template, by day and model: where extraction goes."""
+    sums: dict[str, int] = {}
+    for one in days:
+        sums[one.model] = sums.get(one.model, 0) + one.n_matched
+    named = sorted(sums, key=lambda name: (-sums[name], name))[:MOST_MODELS]
+    counts: dict[str, dict[str, int]] = {name: {} for name in (*named, _REST)[: len(sums)]}
+    for one in days:
+        own = counts[one.model if one.model in counts else _REST]
+        own[_day(one.day)] = own.get(_day(one.day), 0) + one.n_matched
+    return {
+        "data": [
+            {
+                "type": "bar",
+                "name": plotly_text(name),
+                "x": list(own),
+                "y": list(own.values()),
+                "marker": {"color": color},
+                "hovertemplate": "%{x|%d %b %Y}: %{y:,}",
+            }
+            for (name, own), color in zip(counts.items(), _MODEL_COLORS, strict=False)
+        ],
+        "layout": {
+            "barmode": "stack",
+            "xaxis": {"type": "date"},
+            "yaxis": {"title": {"text": "prompts that match a template"}, "rangemode": "tozero"},
         },
     }
 

@@ -33,7 +33,8 @@ EFFECTS = (
         "dismissed",
         "Dismiss",
         "The account leaves the list of what is undecided until the day given, or for good. It is still shown under "
-        "its verdict, which only evidence changes: a dismissal is an opinion about what the evidence means.",
+        "its verdict, which only evidence changes: a dismissal is an opinion about what the evidence means. Where "
+        "several analysts dismiss accounts of one kind, `train --reviews` makes a bundle that goes by it.",
     ),
     Effect(
         "watched",
@@ -45,9 +46,15 @@ EFFECTS = (
         "exempted",
         "Exempt",
         "Matches of the family chosen, those before and those to come up to the day given, count for nothing, and the "
-        "verdict is found anew at once. Everything else counts as before. It cannot be taken back: what was agreed "
-        "stays agreed.",
+        "verdict is found anew at once. Everything else counts as before. Another exemption of the family takes the "
+        "place of this one.",
         must_end=True,
+    ),
+    Effect(
+        "withdrawn",
+        "Withdraw an exemption",
+        "What a review exempted of the family chosen counts again, and the verdict is found anew at once. The history "
+        "keeps both entries.",
     ),
 )
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping
-from datetime import UTC, date, datetime, timedelta
+from datetime import date
 
 from fastapi import APIRouter, Request
+from sqlalchemy import Connection
 from starlette.responses import RedirectResponse, Response
 
 from classifier.errors import UsageError
+from classifier.evidence import Baselines
 from service.console.account import account_page
 from service.console.forms import read_form
 from service.console.links import link_to
@@ -20,8 +22,9 @@ from service.http.access import service_of
 from service.http.problems import Problem
 from service.http.service import Service
 from service.store.erasure import account_digest
-from service.store.reading import Review, read_account
-from service.store.reviewing import EXEMPTED, exempt_account, note_review
+from service.store.exemptions import end_of
+from service.store.reading import Known, Review, read_account
+from service.store.reviewing import EXEMPTED, WITHDRAWN, exempt_account, note_review, withdraw_exemption
 
 router = APIRouter(route_class=PageRoute, include_in_schema=False)
 
@@ -62,10 +65,9 @@ def _end_of(text: str) -> int | None:
     if not text:
         return None
     try:
-        end = datetime.combine(date.fromisoformat(text), datetime.min.time(), UTC) + timedelta(days=1)
+        return end_of(date.fromisoformat(text))
     except (ValueError, OverflowError):
         raise UsageError("The last day is no date: expected one such as 2027-01-31.") from None
-    return round(end.timestamp() * 1e6)
 
 
 def _write(service: Service, account_id: str, review: Review, family: str) -> None:
@@ -75,11 +77,29 @@ def _write(service: Service, account_id: str, review: Review, family: str) -> No
         known = read_account(connection, account_id)
         if known is None:
             raise Problem(404, "unknown-account", "There is no such account.")
-        number = known.totals["account_no"]
-        if review.state != EXEMPTED:
-            note_review(connection, number, review, digest)
+        act = _ACTS.get(review.state)
+        if act is None:
+            note_review(connection, known.totals["account_no"], review, digest)
             return
-        if family not in known.families:
-            raise UsageError("Choose the family whose matches are to count for nothing, one that the account matched.")
-        exempt_account(connection, number, family, review, digest, pipeline.baselines)
+        act(connection, known, family, review, digest, pipeline.baselines)
     service.refresher.publish()
+
+
+def _exempt(
+    connection: Connection, known: Known, family: str, review: Review, digest: str, baselines: Baselines
+) -> None:
+    if family not in known.families:
+        raise UsageError("Choose the family whose matches are to count for nothing, one that the account matched.")
+    exempt_account(connection, known, family, review, digest, baselines)
+
+
+def _withdraw(
+    connection: Connection, known: Known, family: str, review: Review, digest: str, baselines: Baselines
+) -> None:
+    if not withdraw_exemption(connection, known, family, review, digest, baselines):
+        raise UsageError(
+            "Choose a family that a review of this account exempts; what the file of exceptions says is changed there."
+        )
+
+
+_ACTS = {EXEMPTED: _exempt, WITHDRAWN: _withdraw}

@@ -20,6 +20,7 @@ from service.http.problems import Problem, unavailable
 from service.http.published import Published
 from service.http.service import Service
 from service.report_types import Account
+from service.store.context_sums import ContextSums, read_context_sums
 from service.store.overview import (
     DaySums,
     FamilySums,
@@ -67,6 +68,7 @@ class Snapshot:
     days: Sequence[DaySums]
     flagged_days: Sequence[DaySums]
     families: Mapping[str, FamilySums]
+    context: ContextSums
 
 
 class Standing:
@@ -139,6 +141,7 @@ class Standing:
                 days=read_days(connection),
                 flagged_days=read_flagged_days(connection, thresholds),
                 families=read_families(connection),
+                context=read_context_sums(connection, thresholds),
             )
 
 

@@ -1,4 +1,4 @@
-"""What analysts ask for: accounts, campaigns, templates, reviews; and erasure. Stands after `accounts_view`, `access`.
+"""What analysts ask for: accounts, campaigns, reviews; and erasure. Stands after `accounts_view`, `access`.
 
 These routes read the store in threads of their own: none is in the way of scoring.
 """
@@ -24,7 +24,6 @@ from service.http.models import (
     CampaignsOut,
     ReviewIn,
     ReviewOut,
-    TemplatesOut,
 )
 from service.http.problems import Problem
 from service.http.scoring import PROBLEMS
@@ -141,18 +140,6 @@ def get_campaign(request: Request, campaign_id: str) -> Response:
         raise _unknown("campaign")
     with service.store.reading() as connection:
         return json_answer({**found, "accounts": read_campaign_accounts(connection, campaign_id)})
-
-
-@router.get("/v1/templates", response_model=TemplatesOut)
-def list_templates(request: Request) -> Response:
-    """The signatures that prompts are matched against."""
-    pipeline = service_of(request).scorer.pipeline
-    facts = [signature.facts for signature in pipeline.labeler.templates.signatures]
-    rows = [
-        {"id": one.id, "family": one.family, "tier": one.tier.value, "technique": one.technique, "target": one.target}
-        for one in facts
-    ]
-    return json_answer({"templates": rows, "bundle_id": pipeline.bundle_id, "catalogue_id": pipeline.catalogue_id})
 
 
 def _unknown(kind: str) -> Problem:

@@ -11,11 +11,11 @@ from typing import Any
 
 from classifier.evidence import DAY_US, Baselines
 from classifier.online import evidence_of, stack_states
+from classifier.reachback import review_places
 from classifier.types import LEVELS, TARGETS, Channel, Decision
 from classifier.verdicts import Thresholds, judge
-from service.accounts import MOST_EVENTS
 from service.http.published import iso
-from service.reasons import Case, FamilyUse, IntentUse, reasons_of
+from service.reasons import MOST_EVENTS, Case, FamilyUse, IntentUse, reasons_of
 from service.store.codec import Unit, levels_of
 from service.store.reading import Known, Review
 
@@ -27,7 +27,8 @@ def account_rows(known: Sequence[Known], thresholds: Thresholds, flagged_at: Map
     if not known:
         return []
     evidence = evidence_of(stack_states([one.state for one in known]))
-    found, now = judge(evidence, thresholds), time.time_ns() // 1000
+    links = {i: one.links for i, one in enumerate(known) if one.links}
+    found, now = review_places(judge(evidence, thresholds), links), time.time_ns() // 1000
     rows = []
     for i, one in enumerate(known):
         totals, basis = one.totals, found.basis[i]
@@ -77,7 +78,9 @@ def account_detail(
         public=_family_use([unit for unit in units if unit.y_public and not unit.y]),
         intent=_intent_use([unit for unit in units if unit.channel == Channel.INTENT]),
         campaign=row["campaign_id"],
-        n_campaign_accounts=campaign_accounts,
+        n_campaign_accounts=campaign_accounts if known.is_counted else 0,
+        excused=[(one.agreed, one.n_units) for one in known.exempted if one.n_units],
+        links=known.links,
     )
     judged = case.decision in (Decision.FLAG, Decision.REVIEW)
     return {

@@ -13,11 +13,15 @@ from starlette.responses import HTMLResponse
 
 from service.http.models import BatchIn, EventIn, ReviewIn
 from service.http.security import OPEN, roles_of
+from service.http.template_models import FindingIn, TemplateIn
 
 BODIES: dict[str, type[BaseModel]] = {
     "/v1/score": EventIn,
     "/v1/score/batch": BatchIn,
     "/v1/accounts/{account_id}/reviews": ReviewIn,
+    "/v1/templates": TemplateIn,
+    "/v1/templates/{finding_id}/approve": FindingIn,
+    "/v1/templates/{finding_id}/benign": FindingIn,
 }
 
 

@@ -41,6 +41,16 @@ class Metrics:
         self.turn_events = Histogram(
             "probewatch_turn_events", "Events labelled and committed at once.", buckets=_EVENTS, registry=registry
         )
+        self.alert_messages = Counter(
+            "probewatch_alert_messages",
+            "Messages to the receiver of alerts, by what came of a try: sent, failed, given_up.",
+            ["outcome"],
+            registry=registry,
+        )
+        self.alerts_waiting = Gauge(
+            "probewatch_alerts_waiting", "Alerts that wait to be sent.", registry=registry,
+            multiprocess_mode="livemostrecent",
+        )  # fmt: skip
         self.as_of = Gauge(
             "probewatch_verdict_as_of_seconds", "When verdicts were last published.", registry=registry,
             multiprocess_mode="livemin",

@@ -37,6 +37,9 @@ class EventIn(BaseModel):
     tools: list[Any] | None = None
     event_id: str | int | None = Field(None, description="Makes retries harmless: the same id again counts nothing.")
     timestamp: str | float | None = Field(None, description="ISO 8601 or epoch, UTC; now if not given.")
+    model: str | None = Field(None, description="Context, shown and never evidence, as the next two are.")
+    org_id: str | int | None = None
+    end_user_id: str | int | None = Field(None, description="Of it a keyed hash is counted, and nothing kept.")
 
 
 class BatchIn(BaseModel):
@@ -104,7 +107,10 @@ class BatchOut(BaseModel):
 
 
 class AccountOut(BaseModel):
-    """A row of accounts.parquet; `flagged_at` and all evidence as of now."""
+    """A row of accounts.parquet; `flagged_at` and all evidence as of now. `log10_e_` and `share_` of each capability,
+    those too that a taxonomy adds."""
+
+    model_config = ConfigDict(extra="allow")
 
     account_id: str
     n_prompts: int
@@ -194,24 +200,6 @@ class CampaignDetailOut(CampaignOut):
     """A campaign and its accounts."""
 
     accounts: list[str]
-
-
-class KnownTemplateOut(BaseModel):
-    """A signature that prompts are matched against."""
-
-    id: str
-    family: str
-    tier: str
-    technique: str | None
-    target: str | None
-
-
-class TemplatesOut(BaseModel):
-    """All signatures, of the bundle and of the catalogue."""
-
-    templates: list[KnownTemplateOut]
-    bundle_id: str
-    catalogue_id: str
 
 
 class ReloadOut(BaseModel):

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import PlainTextResponse, Response
 
-from classifier.errors import BundleError
+from classifier.errors import BundleError, InputError
 from service.http.access import caller_of, service_of
 from service.http.models import ProblemOut, ReloadOut
 from service.http.problems import Problem, unavailable
@@ -29,7 +29,8 @@ async def readyz(request: Request) -> str:
     reason = service_of(request).not_ready
     if reason is not None:
         raise unavailable("not-ready", reason)
-    return "ready"
+    remark = service_of(request).remark
+    return "ready" if remark is None else f"ready, but {remark}"
 
 
 @router.get("/metrics", response_class=PlainTextResponse)
@@ -40,7 +41,7 @@ def metrics(request: Request) -> Response:
 
 @router.post("/v1/reload", response_model=ReloadOut, responses={409: {"model": ProblemOut}})
 async def reload(request: Request) -> ReloadOut:
-    """Load bundle and catalogue again, in every process within seconds; what is refused leaves the old ones."""
+    """Load bundle, catalogue and exceptions again, in every process within seconds; what is refused leaves the old."""
     service, who = service_of(request), caller_of(request).name
 
     def load() -> bool:
@@ -51,7 +52,7 @@ async def reload(request: Request) -> ReloadOut:
 
     try:
         changed = await asyncio.to_thread(load)
-    except BundleError as error:
+    except (BundleError, InputError) as error:
         raise Problem(409, "bundle-refused", f"What was loaded before stays: {error}") from None
     pipeline = service.scorer.pipeline
     return ReloadOut(bundle_id=pipeline.bundle_id, catalogue_id=pipeline.catalogue_id, changed=changed)

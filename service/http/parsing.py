@@ -27,6 +27,7 @@ class Event:
     us: int
     system: str | None
     prompt: str
+    context: tuple[str | None, str | None, str | None] = (None, None, None)  # model, org_id, end_user_id
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ def _event(fields: Fields, limits: Limits) -> Event:
         raise BadRecordError("timestamp is ahead of the clock of this server, expected the time of the event")
     supplied = fields.event_id is not None
     name = fields.event_id if fields.event_id is not None else uuid4().hex
-    return Event(name, supplied, fields.account_id, us, fields.system, fields.prompt)
+    return Event(name, supplied, fields.account_id, us, fields.system, fields.prompt, fields[-3:])
 
 
 def _depth_exceeds(body: bytes, most: int) -> bool:

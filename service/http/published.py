@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from math import log
 
 from classifier.online import evidence_of, stack_states
+from classifier.reachback import Link, review_places
 from classifier.types import TARGETS
 from classifier.verdicts import Thresholds, judge
 from service.store.recording import Account
@@ -17,10 +18,11 @@ _PER_LOG10 = log(10)
 
 @dataclass(frozen=True)
 class Published:
-    """Thresholds, and the campaign of each account that is in one, as of a time."""
+    """Thresholds, the campaign of each account that is in one, and links by reach-back, as of a time."""
 
     thresholds: Thresholds
     campaign_of: Mapping[int, str]
+    links: Mapping[int, Sequence[Link]]
     as_of: datetime
 
     def say(self, accounts: Sequence[Account]) -> list[dict[str, object]]:
@@ -28,7 +30,8 @@ class Published:
         if not accounts:
             return []
         evidence = evidence_of(stack_states([one.state for one in accounts]))
-        found = judge(evidence, self.thresholds)
+        links = {i: self.links[one.number] for i, one in enumerate(accounts) if one.number in self.links}
+        found = review_places(judge(evidence, self.thresholds), links)
         by_target = (evidence.log_e_target / _PER_LOG10).tolist()
         rows = zip(accounts, found.decision, found.capabilities, by_target, strict=True)
         as_of = iso(self.as_of)

@@ -12,10 +12,20 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from classifier.errors import ProbewatchError
+from classifier.verdicts import Thresholds
+from service.alerts.news import tell_campaigns, tell_flags
 from service.http.metrics import Metrics
 from service.http.published import Published
 from service.http.scorer import Scorer
-from service.store.campaigns import CampaignFinder, Publication, claim, publish, read_publication, read_version
+from service.store.campaigns import (
+    CampaignFinder,
+    Families,
+    Publication,
+    claim,
+    publish,
+    read_publication,
+    read_version,
+)
 from service.store.opening import Store
 from service.store.standing import read_thresholds
 
@@ -23,6 +33,8 @@ log = logging.getLogger("probewatch.refresher")
 
 SHARE = 10
 """Campaigns are looked for at most this part of the time: finding them again waits as many times as long."""
+_CLAIM_SECONDS = 5.0
+"""A store that takes longer to note a claim hangs: found out here, every few seconds."""
 
 
 class Refresher:
@@ -37,12 +49,14 @@ class Refresher:
         population: int,
         seconds: float,
         look_around: Callable[[], None],
+        tells: bool = False,
     ) -> None:
+        """`tells`: write alerts of what is new."""
         self._store, self._scorer, self._metrics = store, scorer, metrics
         self._population, self._seconds = population, seconds
-        self._look_around = look_around
-        self._finder = CampaignFinder()
-        self.publication = Publication(0, (), {})
+        self._look_around, self._tells = look_around, tells
+        self._finder, self._unpublished = CampaignFinder(), False
+        self.publication = Publication(0, (), {}, {})
         self.problem: str | None = "Nothing is published yet."
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="refresher", daemon=True)
@@ -64,35 +78,45 @@ class Refresher:
         """
         try:
             self._find_campaigns(claimed)
-            self._publish_thresholds()
+            thresholds = self._publish_thresholds()
+            if self._tells:
+                tell_flags(self._store, thresholds, _us(time.time()))
             self.problem = None
+            self._scorer.store_is_back()
         except ProbewatchError as error:
             if str(error) != self.problem:
                 log.warning("not published: %s", error)
             self.problem = str(error)
 
-    def _publish_thresholds(self) -> None:
+    def _publish_thresholds(self) -> Thresholds:
         as_of = datetime.now(UTC)
         with self._store.reading() as connection:
             thresholds = read_thresholds(connection, self._population, self._scorer.pipeline.baselines)
             if read_version(connection) != self.publication.version:
                 self.publication = read_publication(connection)
-        self._scorer.published = Published(thresholds, self.publication.members, as_of)
+        self._scorer.published = Published(thresholds, self.publication.members, self.publication.links, as_of)
         self._metrics.as_of.set(as_of.timestamp())
+        return thresholds
 
     def _find_campaigns(self, claimed: bool) -> None:
         began = time.time()
-        with self._store.writing() as connection:
+        with self._store.writing(_CLAIM_SECONDS) as connection:
             if not claim(connection, _us(began), _us(began + self._seconds)) and not claimed:
                 return
+        pipeline = self._scorer.pipeline
+        families = Families(pipeline.n_families, pipeline.approvals)
         with self._store.reading() as connection:
-            if not self._finder.refresh(connection):
+            self._unpublished |= self._finder.refresh(connection, families)
+            if not self._unpublished:
                 return
-            found = self._finder.find(connection, self._scorer.pipeline.n_families)
+            found = self._finder.find(connection, families)
         with self._store.writing() as connection:
+            if self._tells:
+                tell_campaigns(connection, found.campaigns, _us(began))
             publish(connection, found, _us(began))
             took = time.time() - began
             claim(connection, 2**62, _us(time.time() + max(self._seconds, SHARE * took)))
+        self._unpublished = False
 
     def _run(self) -> None:
         while not self._stop.wait(self._seconds):

@@ -10,27 +10,40 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from queue import SimpleQueue
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
+from sqlalchemy import Connection
 
+from classifier.evidence import Baselines
 from classifier.labeler import Labelled
 from classifier.pipeline import Pipeline
 from classifier.types import EVENT_SCHEMA
+from service.context import Context, contexts_of
+from service.excerpts import excerpt
 from service.http.answers import Answer, say
 from service.http.metrics import Metrics
 from service.http.parsing import Event
 from service.http.problems import Problem, unavailable
 from service.http.published import Published
+from service.http.tracing import Traces
+from service.store.excerpts import keep_excerpts
 from service.store.opening import Store, StoreConflictError, StoreError
-from service.store.recording import Recorded, record
+from service.store.recording import Fate, Recorded, record
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import SpanContext
 
 MOST_TURN = 256
 """Events in a turn; the request that reaches it is still part of it."""
 FEW = 32
-"""Events that are never too many: a turn of so many takes hardly longer than one of a single event."""
+"""Events that are never too slow: a turn of so many takes hardly longer than one of a single event."""
+LEAST_EXCERPT = 0.9
+"""Extraction probability from which the beginning of a prompt is kept, where excerpts are: a match has more."""
 _TRIES = 3
 _TIMESTAMP = EVENT_SCHEMA.field("timestamp").type
 _SMOOTHING = 0.2
@@ -40,6 +53,8 @@ _SMOOTHING = 0.2
 class _Job:
     events: Sequence[Event]
     answer: asyncio.Future[list[Answer]]
+    asked: float  # time.monotonic()
+    span: SpanContext | None
 
 
 @dataclass(frozen=True)
@@ -49,6 +64,8 @@ class _Wave:
     places: Sequence[int]
     labelled: Labelled
     supplied: Sequence[bool]
+    contexts: Sequence[Context | None]
+    excerpts: Mapping[str, tuple[float, str]]  # by event id: how strong, and the redacted text
 
 
 @dataclass(frozen=True)
@@ -62,14 +79,33 @@ class _Turn:
     began: float
 
 
+class _NotTriedError(StoreError):
+    """What was asked for before the store was found to be away is not tried, but answered alike."""
+
+
 class Scorer:
     """Scores events in the order in which they come. `pipeline` and `published` may be replaced at any time.
 
     One thread labels what waits, another commits what is labelled: while the disk is waited for, the next are labelled.
     """
 
-    def __init__(self, store: Store, pipeline: Pipeline, metrics: Metrics, most_waiting: int, most_wait: float) -> None:
-        self._store, self.pipeline, self._metrics = store, pipeline, metrics
+    def __init__(
+        self,
+        store: Store,
+        pipeline: Pipeline,
+        metrics: Metrics,
+        most_waiting: int,
+        most_wait: float,
+        store_seconds: float,
+        most_excerpt: int = 0,
+        traces: Traces | None = None,
+    ) -> None:
+        """`most_excerpt`: characters of an excerpt; none are kept if 0."""
+        self._store, self.pipeline, self._metrics, self._traces = store, pipeline, metrics, traces
+        self._most_excerpt, self._store_seconds = most_excerpt, store_seconds
+        self.away: str | None = None
+        """Why the store could not be used last, in a sentence; None if it could."""
+        self._away_since, self._trying = 0.0, False
         self.published: Published | None = None
         self._most_waiting, self._most_wait = most_waiting, most_wait
         self._waiting = 0  # events without an answer; the event loop alone counts them
@@ -91,29 +127,43 @@ class Scorer:
         for thread in self._threads:
             thread.join()
 
-    def overload(self, n: int) -> Problem | None:
-        """503, with when to try again, if n more events would have to wait too long.
+    def store_is_back(self) -> None:
+        """Told by whoever used the store since."""
+        self.away = None
+
+    def refusal(self, n: int) -> Problem | None:
+        """503, with when to try again, if n more events would wait too long, or for a store that is away and that
+        another request tries; counted as received, and as shed or failed.
 
         By Little's law the wait is how many are there already, times how long one takes.
         """
+        if self.away is not None and self._trying:
+            self._metrics.received.inc(n)
+            self._metrics.failed.inc(n)
+            return _without_store(self.away)
         there, expected = self._waiting, self._waiting * self._pace
         too_many = there + n > self._most_waiting
         too_slow = there + n > FEW and expected > self._most_wait
         if not there or not (too_many or too_slow):
             return None
-        detail = f"{there:,} events wait to be scored: try again."
-        return unavailable("overloaded", detail, 1 + int(expected))
+        self._metrics.received.inc(n)
+        self._metrics.shed.inc(n)
+        return unavailable("overloaded", f"{there:,} events wait to be scored: try again.", 1 + int(expected))
 
     def submit(self, events: Sequence[Event]) -> asyncio.Future[list[Answer]]:
         """Answers for events, in order, once they are committed."""
         answer: asyncio.Future[list[Answer]] = asyncio.get_running_loop().create_future()
+        self._trying = True
         self._waiting += len(events)
-        self._jobs.put(_Job(events, answer))
+        span = self._traces.here() if self._traces is not None else None
+        self._jobs.put(_Job(events, answer, time.monotonic(), span))
         return answer
 
     def _take(self) -> tuple[list[_Job], bool]:
-        """What waits, up to MOST_TURN events, once the turn before is being committed; and whether that was all for
-        ever."""
+        """What waits, up to MOST_TURN events, once the turn before is being committed; and whether nothing comes after.
+
+        Nothing is labelled ahead of that: more come meanwhile, and what is done at once costs less.
+        """
         self._free.acquire()
         jobs: list[_Job] = []
         n = 0
@@ -131,44 +181,69 @@ class Scorer:
             jobs, ended = self._take()
             if jobs:
                 began = time.perf_counter()
-                turn = self._label(jobs, began)
+                with self._span("label", jobs):
+                    turn = self._label(jobs, began)
                 self._metrics.label.observe(time.perf_counter() - began)
                 self._labelled.put(turn)
         self._labelled.put(None)
+
+    def _span(self, name: str, jobs: Sequence[_Job]) -> AbstractContextManager[None]:
+        if self._traces is None:
+            return nullcontext()
+        n_events = sum(len(job.events) for job in jobs)
+        n_chars = sum(len(event.prompt) for job in jobs for event in job.events)
+        return self._traces.span(name, [job.span for job in jobs], n_events=n_events, n_chars=n_chars)
 
     def _label(self, jobs: Sequence[_Job], began: float) -> _Turn:
         pipeline, events = self.pipeline, [event for job in jobs for event in job.events]
         answers: list[Answer | None] = [None] * len(events)
         try:
-            waves = [_wave(pipeline, events, places) for places in _waves(events)]
+            waves = [self._wave(pipeline, events, places) for places in _waves(events)]
         except Exception:  # noqa: BLE001 (the edge: an event that cannot be labelled must not stop the others)
             waves = []
             for i in range(len(events)):
                 try:
-                    waves.append(_wave(pipeline, events, [i]))
+                    waves.append(self._wave(pipeline, events, [i]))
                 except Exception as error:  # noqa: BLE001
                     answers[i] = _our_fault(error)
         return _Turn(jobs, answers, waves, pipeline, began)
+
+    def _wave(self, pipeline: Pipeline, events: Sequence[Event], places: Sequence[int]) -> _Wave:
+        own = [events[i] for i in places]
+        contexts = contexts_of([event.context for event in own], pipeline.hash_key)
+        labelled = pipeline.label(_batch(own))
+        excerpts = _excerpts(own, labelled.labels, self._most_excerpt) if self._most_excerpt else {}
+        return _Wave(places, labelled, [event.supplied for event in own], contexts, excerpts)
 
     def _commit_all(self) -> None:
         """Commit each turn in one transaction, and answer."""
         while (turn := self._labelled.get()) is not None:
             self._free.release()
-            self._commit(turn)
-            now = time.perf_counter()
+            with self._span("commit", turn.jobs):
+                self._commit(turn)
+            now, n = time.perf_counter(), len(turn.answers)
             took = now - max(turn.began, self._answered)
-            self._pace += _SMOOTHING * (took / max(len(turn.answers), FEW) - self._pace)
+            self._pace += _SMOOTHING * (took / max(n, FEW) - self._pace)
             self._answered = now
             self._metrics.turn.observe(now - turn.began)
-            self._metrics.turn_events.observe(len(turn.answers))
+            self._metrics.turn_events.observe(n)
 
     def _commit(self, turn: _Turn) -> None:
+        asked = max((job.asked for job in turn.jobs), default=0.0)
         try:
-            self._say(turn, self._record(turn))
+            if self.away is not None and asked < self._away_since:
+                raise _NotTriedError(self.away)  # it has waited for one attempt, which may have taken long
+            recorded = self._record(turn)
+            self.away = None
         except StoreError as error:
-            _fill(turn, unavailable("store-unavailable", str(error), 2))
+            if not isinstance(error, _NotTriedError | StoreConflictError):
+                self.away, self._away_since = str(error), time.monotonic()
+            _fill(turn, _without_store(str(error)))
         except Exception as error:  # noqa: BLE001 (the edge)
             _fill(turn, _our_fault(error))
+        else:
+            self._say(turn, recorded)
+        self._trying = False
         self._count(turn)
         self._deliver(turn)
 
@@ -176,14 +251,10 @@ class Scorer:
         if self.published is None:
             raise StoreError("No verdicts are published yet.")
         now = time.time_ns() // 1000
-        baselines = turn.pipeline.baselines
         for left in reversed(range(_TRIES)):
             try:
-                with self._store.writing() as connection:
-                    return [
-                        record(connection, wave.labelled.labels, wave.labelled.units, wave.supplied, baselines, now)
-                        for wave in turn.waves
-                    ]
+                with self._store.writing(self._store_seconds) as connection:
+                    return [_recorded(connection, wave, turn.pipeline.baselines, now) for wave in turn.waves]
             except StoreConflictError:
                 if not left:
                     raise
@@ -223,9 +294,28 @@ class Scorer:
                 job.answer.set_result(answers)
 
 
-def _wave(pipeline: Pipeline, events: Sequence[Event], places: Sequence[int]) -> _Wave:
-    own = [events[i] for i in places]
-    return _Wave(places, pipeline.label(_batch(own)), [event.supplied for event in own])
+def _excerpts(events: Sequence[Event], labels: pa.Table, most: int) -> dict[str, tuple[float, str]]:
+    """Of the events that say much: by their ids, p_extraction and the redacted beginning."""
+    chances = labels["p_extraction"].to_pylist()
+    pairs = zip(events, chances, strict=True)
+    return {event.event_id: (p, excerpt(event.prompt, most)) for event, p in pairs if p >= LEAST_EXCERPT}
+
+
+def _recorded(connection: Connection, wave: _Wave, baselines: Baselines, now: int) -> Recorded:
+    """Record a wave; what became of its events."""
+    labels = wave.labelled.labels
+    done = record(connection, labels, wave.labelled.units, wave.supplied, baselines, now, wave.contexts)
+    if wave.excerpts:
+        rows = zip(labels["event_id"].to_pylist(), done.fates, done.accounts, strict=True)
+        counted = [(name, one) for name, fate, one in rows if fate is Fate.COUNTED and name in wave.excerpts]
+        keep_excerpts(
+            connection, [(one.number, name, now, *wave.excerpts[name]) for name, one in counted if one is not None]
+        )
+    return done
+
+
+def _without_store(reason: str) -> Problem:
+    return unavailable("store-unavailable", reason, 2)
 
 
 def _our_fault(error: Exception) -> Problem:

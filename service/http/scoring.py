@@ -39,13 +39,11 @@ async def score(request: Request) -> Response:
     The evidence is committed before the answer. The same event_id again counts nothing and is answered alike.
     """
     service = service_of(request)
-    metrics = service.metrics
-    overload = service.scorer.overload(1)  # before the body is read: to refuse must cost little
-    if overload is not None:
-        metrics.received.inc()
-        metrics.shed.inc()
-        raise overload
+    refusal = service.scorer.refusal(1)  # before the body is read: to refuse must cost little
+    if refusal is not None:
+        raise refusal
     document = await document_of(request)
+    metrics = service.metrics
     metrics.received.inc()
     try:
         event = parse_event(document, service.limits)
@@ -64,6 +62,9 @@ async def score_batch(request: Request) -> Response:
     """Score up to 1,000 prompts: for each, in order, what /v1/score would say, or a problem."""
     service = service_of(request)
     records = parse_batch(await document_of(request))
+    refusal = service.scorer.refusal(len(records))
+    if refusal is not None:
+        raise refusal
     metrics = service.metrics
     metrics.received.inc(len(records))
     try:
@@ -74,10 +75,6 @@ async def score_batch(request: Request) -> Response:
     parsed = [_parsed(record, service) for record in records]
     events = [one for one in parsed if isinstance(one, Event)]
     metrics.rejected.inc(len(parsed) - len(events))
-    overload = service.scorer.overload(len(events))
-    if overload is not None:
-        metrics.shed.inc(len(events))
-        raise overload
     answers = iter(await service.scorer.submit(events) if events else [])
     results = [next(answers) if isinstance(one, Event) else one for one in parsed]
     return json_answer({"results": _documents(results)})

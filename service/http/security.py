@@ -12,6 +12,7 @@ from starlette.datastructures import Headers
 
 from service.http.problems import Problem, unavailable
 from service.http.sessions import key_of_session, session_in
+from service.store.ended import read_ended
 from service.store.keys import ApiKey, Role, digest_of, read_keys, split_key
 from service.store.opening import Store
 
@@ -22,8 +23,11 @@ EVERYONE = frozenset(Role)
 
 OPEN = frozenset({"/livez", "/readyz", "/docs", "/openapi.json", "/login"})
 _STATIC = re.compile(r"/static/[a-z.]+")
-PAGES = re.compile(r"/|/accounts(\.csv)?|/account(/sheet)?|/campaigns?|/templates?|/try")
-FORMS = re.compile(r"/login|/logout|/account/review|/try")
+PAGES = re.compile(
+    r"/|/accounts(\.csv)?|/account(/sheet)?|/campaigns?|/templates?|/discovered|/propose|/models?|/organisations"
+    r"|/beginnings|/try|/alerts"
+)
+FORMS = re.compile(r"/login|/logout|/account/review|/propose|/template/drop|/try|/alerts/(test|retry)")
 """The console: what a browser asks for and sends, with its session where an API client has its key."""
 ACCESS: tuple[tuple[str, re.Pattern[str], frozenset[Role]], ...] = tuple(
     (method, re.compile(path), roles)
@@ -33,9 +37,13 @@ ACCESS: tuple[tuple[str, re.Pattern[str], frozenset[Role]], ...] = tuple(
         ("POST", r"/v1/accounts/.+/reviews", ANALYSTS),
         ("DELETE", r"/v1/accounts/.+", ADMINS),
         ("GET", r"/v1/campaigns(/[^/]+)?", ANALYSTS),
-        ("GET", r"/v1/templates", ANALYSTS),
+        ("GET", r"/v1/templates(/discovered)?", ANALYSTS),
+        ("POST", r"/v1/templates(/[^/]+/(approve|benign))?", ANALYSTS),
+        ("DELETE", r"/v1/templates/.+", ANALYSTS),
         ("POST", r"/v1/reload", ADMINS),
         ("GET", r"/metrics", EVERYONE),
+        ("GET", r"/alerts", ADMINS),
+        ("POST", r"/alerts/(test|retry)", ADMINS),
         ("GET", PAGES.pattern, ANALYSTS),
         ("POST", FORMS.pattern, ANALYSTS),
     )
@@ -63,11 +71,13 @@ class Gate:
     def __init__(self, store: Store, rate: float) -> None:
         self._store, self._rate = store, rate
         self._keys: Mapping[str, ApiKey] | None = None
+        self._ended: Mapping[str, int] = {}
         self._sent: dict[str, tuple[float, float]] = {}
 
     def refresh(self) -> None:
-        """Read the keys again; blocks."""
+        """Read the keys again, and which sessions were ended; blocks."""
         with self._store.reading() as connection:
+            self._ended = read_ended(connection)
             self._keys = {key.key_id: key for key in read_keys(connection)}
 
     def admit(self, method: str, path: str, headers: Headers) -> Caller | None:
@@ -117,7 +127,7 @@ class Gate:
         scheme, _, text = headers.get("authorization", "").partition(" ")
         found = self.key_of(text) if scheme.lower() == "bearer" else None
         if found is None and of_console:
-            found = key_of_session(session_in(headers), keys, time.time_ns() // 1000)
+            found = key_of_session(session_in(headers), keys, self._ended, time.time_ns() // 1000)
         if found is None:
             detail = "No valid API key was sent: expected Authorization: Bearer KEY."
             raise Problem(401, "no-valid-key", detail, {"www-authenticate": "Bearer"})

@@ -6,13 +6,15 @@ import asyncio
 import os
 import signal
 import tempfile
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
+from pydantic import SecretStr
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from classifier.errors import UsageError
-from service.http.app import create_app
+from service.http.app import create_app, keep_what_is_loaded
 from service.http.log import LOGGING
 from service.http.metrics import MULTIPROCESS
 from service.http.security import LOOPBACK
@@ -27,8 +29,14 @@ else:
     _Protocol = AutoHTTPProtocol
 
 
+MOST_HEAD = 64 << 10
+"""Bytes of a request before its body. (uvicorn bounds them with h11; with httptools this does.)"""
+
+
 class PatientProtocol(_Protocol):
-    """Closes a connection whose first request has not come, headers and all, by the time idle ones are closed."""
+    """Patient for so long with a request whose headers are not all there, and for so many bytes; then it closes."""
+
+    _in_head, _n_heads, _head_bytes = False, 0, 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -38,6 +46,32 @@ class PatientProtocol(_Protocol):
     def _close_if_silent(self, transport: asyncio.BaseTransport) -> None:
         if getattr(self, "cycle", None) is None:
             transport.close()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._in_head:
+            self._wait_for_head(len(data))
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()  # type: ignore[misc]
+        self._in_head, self._head_bytes = True, 0
+        self._n_heads += 1
+
+    def on_headers_complete(self) -> None:
+        super().on_headers_complete()  # type: ignore[misc]
+        self._in_head = False
+
+    def _wait_for_head(self, n: int) -> None:
+        if not self._head_bytes:
+            seconds = self.timeout_keep_alive  # type: ignore[attr-defined]
+            asyncio.get_running_loop().call_later(seconds, self._close_if_in_head, self._n_heads)
+        self._head_bytes += n
+        if self._head_bytes > MOST_HEAD:
+            self.transport.close()  # type: ignore[attr-defined]
+
+    def _close_if_in_head(self, number: int) -> None:
+        if self._in_head and self._n_heads == number:
+            self.transport.close()  # type: ignore[attr-defined]
 
 
 def serve(settings: Settings) -> None:
@@ -51,7 +85,9 @@ def serve(settings: Settings) -> None:
         _require_keys(settings)
     signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn drains first and hands it on then: a stop is no failure
     if settings.workers == 1:
-        uvicorn.run(create_app(settings), **uvicorn_options(settings))
+        app = create_app(settings)
+        keep_what_is_loaded()
+        uvicorn.run(app, **uvicorn_options(settings))
     else:
         _serve_several(settings)
 
@@ -74,7 +110,11 @@ def uvicorn_options(settings: Settings) -> dict[str, Any]:
 
 def _serve_several(settings: Settings) -> None:
     """Processes of their own, which read the settings from the environment."""
-    given = settings.model_dump(exclude_none=True, exclude={"hash_key"})
+    given = {
+        name: value
+        for name, value in settings.model_dump(exclude_none=True).items()
+        if not isinstance(value, SecretStr)  # which come from there
+    }
     os.environ.update({f"{PREFIX}{name.upper()}": str(value) for name, value in given.items()})
     with tempfile.TemporaryDirectory(prefix="probewatch-metrics-") as folder:
         os.environ[MULTIPROCESS] = folder
@@ -84,14 +124,17 @@ def _serve_several(settings: Settings) -> None:
 
 
 def _require_keys(settings: Settings) -> None:
-    store = open_store(settings.store)
-    try:
+    if not _has_keys(settings):
+        raise UsageError(
+            f"--host got {settings.host}, which others can reach, and there is no API key yet: make one with "
+            "`probewatch keys add`, or serve 127.0.0.1."
+        )
+
+
+def _has_keys(settings: Settings) -> bool:
+    with closing(open_store(settings.store)) as store:
+        if not store.is_there():
+            return False
         upgrade(store)
         with store.reading() as connection:
-            if not read_keys(connection):
-                raise UsageError(
-                    f"--host got {settings.host}, which others can reach, and there is no API key yet: make one with "
-                    "`probewatch keys add`, or serve 127.0.0.1."
-                )
-    finally:
-        store.close()
+            return bool(read_keys(connection))

@@ -7,23 +7,29 @@ import threading
 import time
 
 from classifier.bundle import default_bundle_dir
+from classifier.catalogue_folder import INDEX
 from classifier.errors import ProbewatchError
+from classifier.exceptions import AgreedException
 from classifier.pipeline import DEFAULT_HASH_KEY, Pipeline
+from service.alerts.worker import Worker, alerting_of
+from service.exceptions import read_exceptions
+from service.http.discoveries import Discoveries
 from service.http.metrics import Metrics
 from service.http.parsing import Limits
 from service.http.refresher import Refresher
 from service.http.scorer import Scorer
 from service.http.security import Gate
+from service.http.tracing import Traces
+from service.retention import Retention
 from service.settings import Settings
-from service.store.erasure import MOST_FORGOTTEN, forget_events
 from service.store.facts import ask_reload, check_facts, read_reloads
 from service.store.opening import Store, open_store
+from service.store.reviewing import settle_exceptions
 from service.store.upgrade import upgrade
 
 log = logging.getLogger("probewatch.service")
 
 _RETRY_SECONDS = 1.0
-_FORGET_TURNS = 10
 
 
 class Service:
@@ -34,16 +40,40 @@ class Service:
         self.limits = Limits(settings.most_depth, round(settings.most_ahead_seconds * 1e6))
         self.store: Store = open_store(settings.store)
         self.metrics = Metrics()
+        self._agreed = load_exceptions(settings)
+        self.discoveries = Discoveries(settings.runs)
         self.gate = Gate(self.store, settings.rate_per_second)
+        self.traces = Traces(settings.traces_url) if settings.traces_url is not None else None
         self.scorer = Scorer(
-            self.store, load_pipeline(settings), self.metrics, settings.most_waiting, settings.most_wait_ms / 1e3
+            self.store,
+            load_pipeline(settings),
+            self.metrics,
+            settings.most_waiting,
+            settings.most_wait_ms / 1e3,
+            settings.store_seconds,
+            settings.excerpt_characters if settings.excerpt_hours else 0,
+            self.traces,
         )
+        self.alerting = alerting_of(settings)
         self.refresher = Refresher(
-            self.store, self.scorer, self.metrics, settings.population, settings.refresh_seconds, self._look_around
+            self.store,
+            self.scorer,
+            self.metrics,
+            settings.population,
+            settings.refresh_seconds,
+            self._look_around,
+            tells=self.alerting is not None,
         )
+        self.worker = (
+            Worker(self.store, self.alerting, self.metrics, settings.refresh_seconds)
+            if self.alerting is not None
+            else None
+        )
+        self._retention = Retention(self.store, settings)
         self._opening: str | None = "The store is being opened."
         self._refused: str | None = None
         self._reloads = 0
+        self._catalogue_seen = _stamp(settings)
         self._stop = threading.Event()
         self._opener = threading.Thread(target=self._open, name="opener", daemon=True)
 
@@ -55,20 +85,32 @@ class Service:
         """Answer what waits, and close."""
         self._stop.set()
         self._opener.join()
+        if self.worker is not None:
+            self.worker.stop()
         self.refresher.stop()
         self.scorer.stop()
         self.store.close()
+        if self.traces is not None:
+            self.traces.close()
 
     @property
     def not_ready(self) -> str | None:
         """Why traffic should not come here yet or any more, in a sentence; None if it may."""
-        return self._opening if self._opening is not None else self.refresher.problem
+        reasons = (self._opening, self.refresher.problem, self.scorer.away)
+        return next((reason for reason in reasons if reason is not None), None)
+
+    @property
+    def remark(self) -> str | None:
+        """What those who run it should know although it is ready, in a sentence."""
+        name = self.scorer.pipeline.tokenizer
+        return None if name == "gigatoken" else f"{name} tokenises, which takes some 40 times as long as gigatoken."
 
     def reload(self) -> bool:
-        """Load bundle and catalogue again, here now and in every other process soon; whether anything changed.
+        """Load bundle, catalogue and exceptions again, here now and in every other process soon; whether a bundle or
+        catalogue changed.
 
         Raises:
-            BundleError: what is there now is refused; what was loaded before stays.
+            BundleError, InputError: what is there now is refused; what was loaded before stays.
         """
         before = self.scorer.pipeline
         self._load()
@@ -78,31 +120,28 @@ class Service:
         return (before.bundle_id, before.catalogue_id) != (after.bundle_id, after.catalogue_id)
 
     def _load(self) -> None:
+        self._catalogue_seen = _stamp(self.settings)
         loaded = load_pipeline(self.settings)
+        agreed = load_exceptions(self.settings)
         with self.store.writing() as connection:
             check_facts(connection, loaded.hash_key, loaded.baselines)
+            settle_exceptions(connection, agreed, loaded.baselines)
         self.scorer.pipeline = loaded
 
     def _look_around(self) -> None:
-        """What other processes did, keys added and revoked, reloads asked for; and what time has done to event ids."""
+        """What others did, keys added and revoked, reloads asked for, the catalogue written to; and forgetting what is
+        past its time."""
         self.gate.refresh()
-        self._forget()
+        self._retention.turn(time.time_ns() // 1000)
         with self.store.reading() as connection:
             asked = read_reloads(connection)
-        if asked == self._reloads:
+        if asked == self._reloads and _stamp(self.settings) == self._catalogue_seen:
             return
         self._reloads = asked
         try:
             self._load()
         except ProbewatchError as error:
             log.error("reload refused, what was loaded before stays: %s", error)
-
-    def _forget(self) -> None:
-        before = time.time_ns() // 1000 - round(self.settings.retention_hours * 3_600_000_000)
-        for _ in range(_FORGET_TURNS):
-            with self.store.writing() as connection:
-                if forget_events(connection, before) < MOST_FORGOTTEN:
-                    return
 
     def _open(self) -> None:
         while not self._stop.is_set():
@@ -120,15 +159,34 @@ class Service:
         pipeline = self.scorer.pipeline
         with self.store.writing() as connection:
             check_facts(connection, pipeline.hash_key, pipeline.baselines)
+            settle_exceptions(connection, self._agreed, pipeline.baselines)
             self._reloads = read_reloads(connection)
         self.gate.refresh()
         self.refresher.start()
+        if self.worker is not None:
+            self.worker.start()
         self._opening = None
         log.info("ready: bundle %s, catalogue %s", pipeline.bundle_id, pipeline.catalogue_id)
 
 
+def _stamp(settings: Settings) -> tuple[int, int] | None:
+    """Of the newest version of the catalogue: another one has another. None without any."""
+    try:
+        found = (settings.catalogue / INDEX).stat() if settings.catalogue is not None else None
+    except OSError:  # whoever loads it is told why
+        return None
+    return (found.st_ino, found.st_mtime_ns) if found is not None else None
+
+
+def load_exceptions(settings: Settings) -> list[AgreedException]:
+    """What the file of the settings says; nothing without one. Raises InputError."""
+    return read_exceptions(settings.exceptions) if settings.exceptions is not None else []
+
+
 def load_pipeline(settings: Settings) -> Pipeline:
-    """Bundle and catalogue of the settings. Raises BundleError."""
+    """Bundle and catalogue of the settings; an empty folder is a catalogue to come. Raises BundleError."""
     key = settings.hash_key.get_secret_value().encode() if settings.hash_key is not None else DEFAULT_HASH_KEY
     bundle = settings.bundle if settings.bundle is not None else default_bundle_dir()
-    return Pipeline.load(bundle, key, settings.catalogue)
+    folder = settings.catalogue
+    is_to_come = folder is not None and folder.is_dir() and not (folder / INDEX).exists()
+    return Pipeline.load(bundle, key, None if is_to_come else folder)

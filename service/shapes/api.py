@@ -9,7 +9,17 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from service.fields import BadRecordError, Fields, Record, account_at, first_of, identifier, json_or_text, timestamp
+from service.fields import (
+    BadRecordError,
+    Fields,
+    Record,
+    account_at,
+    context_name,
+    first_of,
+    identifier,
+    json_or_text,
+    timestamp,
+)
 from service.shapes.turns import Texts, request_texts
 
 OPENAI_ACCOUNTS = ("account_id", "user", "safety_identifier", "metadata.user_id", "input_user")
@@ -70,7 +80,7 @@ def unfold(record: Record) -> Sequence[object] | None:
 def extract(record: Record, accounts: Sequence[str]) -> Fields:
     """Fields of a logged request. Its id is the response's, which is unique; `custom_id` is so within a batch only."""
     if record.get("messages") is not None:
-        texts = request_texts(record)
+        body, texts = record, request_texts(record)
         account_id = account_at(accounts, record)
     else:
         body = _body_of(record)
@@ -83,7 +93,8 @@ def extract(record: Record, accounts: Sequence[str]) -> Fields:
     moment = first_of(record, _TIMES)
     if moment is None and answer is not None:
         moment = first_of(answer, _TIMES)
-    return Fields(identifier("event_id", event_id), account_id, timestamp(moment), texts.system, texts.prompt)
+    name = identifier("event_id", event_id)
+    return Fields(name, account_id, timestamp(moment), texts.system, texts.prompt, context_name(body.get("model")))
 
 
 def _body_of(record: Record) -> Record:

@@ -12,6 +12,7 @@ from service.fields import (
     Fields,
     Record,
     account_at,
+    context_name,
     decode_json,
     first_of,
     identifier,
@@ -27,7 +28,7 @@ _MARKS = frozenset({
     *("traceId", "trace_id", "sessionId", "session_id", "userId", "projectId", "project_id"),
     *("startTime", "start_time", "parentObservationId", "parent_observation_id"),
 })  # fmt: skip
-FIELDS = _MARKS | {*ACCOUNTS, *_TIMES, *_FROM_TRACE, "id", "event_id", "type", "input", "observations"}
+FIELDS = _MARKS | {*ACCOUNTS, *_TIMES, *_FROM_TRACE, "id", "event_id", "type", "input", "observations", "model"}
 NEEDS = (("input", "observations"),)
 _TEXTS = frozenset({"messages", "input", "prompt"})
 _NO_REQUEST = "input holds no request, expected messages or text"
@@ -60,6 +61,7 @@ def extract(record: Record, accounts: Sequence[str]) -> Fields:
         timestamp(first_of(record, _TIMES)),
         texts.system,
         texts.prompt,
+        context_name(record.get("model")),
     )
 
 

@@ -9,6 +9,8 @@ from service.fields import (
     Fields,
     Record,
     account_at,
+    context_at,
+    context_name,
     decode_json,
     first_of,
     identifier,
@@ -26,7 +28,7 @@ MARKS = frozenset({"call_type", "litellm_call_id", "hidden_params", "model_map_i
 _IDS, _TIMES = ("event_id", "id", "request_id"), ("startTime", "timestamp")
 FIELDS = MARKS | {
     *("messages", "model_parameters", "metadata", "proxy_server_request", "end_user", "user", "api_key"),
-    *(*_IDS, *_TIMES, "account_id"),
+    *(*_IDS, *_TIMES, "account_id", "model"),
 }
 NEEDS = (("messages", "proxy_server_request"),)
 
@@ -35,6 +37,7 @@ _CHAT_CALLS = frozenset({
     *("generate_content_stream", "pass_through_endpoint", "llm_passthrough_route"),
 })  # fmt: skip
 """Without the `a` that asynchronous calls have in front."""
+_ORGANISATION = "metadata.user_api_key_org_id"
 _REDACTED = "redacted-by-litellm"
 
 
@@ -57,6 +60,9 @@ def extract(record: Record, accounts: Sequence[str]) -> Fields:
         timestamp(first_of(record, _TIMES)),
         texts.system,
         texts.prompt,
+        context_name(record.get("model")),
+        context_at(record, _ORGANISATION),
+        context_name(record.get("end_user")),
     )
 
 

@@ -16,6 +16,7 @@ from service.fields import (
     Record,
     account_at,
     at,
+    context_name,
     first_of,
     identifier,
     timestamp,
@@ -86,6 +87,7 @@ def extract(record: Record, accounts: Sequence[str]) -> Fields:
         timestamp(first_of(record, _TIMES)),
         texts.system,
         texts.prompt,
+        context_name(_look(attributes, "gen_ai.request.model")),
     )
 
 

@@ -14,6 +14,7 @@ from service.fields import (
     Record,
     account_at,
     content_text,
+    context_name,
     identifier,
     json_or_text,
     kind_of,
@@ -25,7 +26,7 @@ from service.shapes.turns import NO_USER_TURN, joined_system, read_turns
 ACCOUNTS = ("account_id",)
 _ID_TYPES = (str, int)
 CONTEXT = {"conversation_id": _ID_TYPES, "org_id": _ID_TYPES, "end_user_id": _ID_TYPES, "model": (str,)}
-"""Fields that are checked, and not part of the event: what they may be besides null."""
+"""Context of an event, which is never evidence: what it may be besides null."""
 
 NEEDS = (("prompt", "messages"),)
 MARKS = frozenset({"account_id", "prompt", "messages"})
@@ -64,6 +65,7 @@ def extract(record: Record, accounts: Sequence[str]) -> Fields:
         timestamp(record.get("timestamp")),
         system if isinstance(system, str) else None,
         prompt_text("prompt", prompt),
+        *(context_name(record.get(name)) for name in ("model", "org_id", "end_user_id")),
     )
 
 

@@ -9,7 +9,8 @@ from sqlalchemy import Connection, text
 from service.store.audit import write_audit
 
 _OF_ACCOUNT = (
-    *("units", "states", "activity", "records", "uses", "traffic", "members", "reviews", "exemptions", "events"),
+    *("units", "states", "activity", "records", "uses", "traffic", "members", "links", "reviews", "events"),
+    *("account_models", "account_organisations", "end_users", "excerpts"),
     "accounts",
 )
 _DAYS = text("SELECT DISTINCT day FROM activity WHERE account_no = :no")
@@ -30,13 +31,21 @@ def erase_account(connection: Connection, account_id: str, who: str, hash_key: b
     ).scalar()
     if number is None:
         return False
+    drop_account(connection, number, account_id)
+    write_audit(connection, who, "account erased", account_digest(account_id, hash_key))
+    return True
+
+
+def drop_account(connection: Connection, number: int, account_id: str) -> None:
+    """Delete the rows of an account, and what was or is to be told of it."""
     days = {row.day for query in (_DAYS, _MATCHED) for row in connection.execute(query, {"no": number})}
     for name in _OF_ACCOUNT:
         connection.execute(text(f"DELETE FROM {name} WHERE account_no = :no"), {"no": number})
+    for name in ("alerts", "announced"):
+        connection.execute(text(f"DELETE FROM {name} WHERE kind = 'flag' AND subject = :id"), {"id": account_id})
+    connection.execute(text("DELETE FROM exemptions WHERE account_id = :id"), {"id": account_id})
     for day in sorted(days):
         connection.execute(_CHANGED, {"day": day})
-    write_audit(connection, who, "account erased", account_digest(account_id, hash_key))
-    return True
 
 
 def account_digest(account_id: str, hash_key: bytes) -> str:

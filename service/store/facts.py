@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import asdict
 from hashlib import blake2b
 
@@ -9,12 +10,18 @@ import orjson
 from sqlalchemy import Connection, text
 
 from classifier.evidence import Baselines
+from classifier.types import TARGETS
 from service.store.opening import Store, StoreError
 from service.store.recording import replay_accounts
 from service.store.schema import facts
 from service.store.statements import upsert, write_many
 
 _READ = text("SELECT value FROM facts WHERE name = :name")
+_CHANGED = text(
+    "UPDATE days SET changes = changes + 1 WHERE day IN "
+    "(SELECT DISTINCT us / 86400000000 FROM units WHERE y > 0 AND family = :family)"
+)
+_MADE_PUBLIC = text("UPDATE units SET y_public = y_public | y, y = 0 WHERE y > 0 AND family = :family")
 _CHUNK = 200
 """Accounts replayed in one transaction."""
 
@@ -28,6 +35,12 @@ def check_facts(connection: Connection, hash_key: bytes, baselines: Baselines) -
             "The store was begun with another hash key, under which no unit would be known again: set "
             "PROBEWATCH_HASH_KEY as it was, or begin a new store."
         )
+    capabilities = _fact(connection, "capabilities")
+    if capabilities is not None and capabilities != ",".join(TARGETS):
+        raise StoreError(
+            f"The evidence in the store was counted for {capabilities.replace(',', ', ')}, the taxonomy lists "
+            f"{', '.join(TARGETS)}: begin a new store, and import runs labelled anew."
+        )
     counted = _fact(connection, "baselines")
     if counted is not None and counted != _document(baselines):
         raise StoreError(
@@ -36,10 +49,18 @@ def check_facts(connection: Connection, hash_key: bytes, baselines: Baselines) -
         )
     set_fact(connection, "hash_key", own)
     set_fact(connection, "baselines", _document(baselines))
+    set_fact(connection, "capabilities", ",".join(TARGETS))
 
 
-def rebuild(store: Store, baselines: Baselines) -> int:
-    """Count the evidence of all accounts anew from their units; how many. While it runs nothing else may write."""
+def rebuild(store: Store, baselines: Baselines, public: Collection[str] = ()) -> int:
+    """Count the evidence of all accounts anew from their units; how many. While it runs nothing else may write.
+
+    `public`: families that flag no more; their matches count for review alone from then on, those of the past too.
+    """
+    with store.writing() as connection:
+        for family in public:
+            connection.execute(_CHANGED, {"family": family})
+            connection.execute(_MADE_PUBLIC, {"family": family})
     done, last = 0, 0
     while True:
         with store.writing() as connection:
@@ -67,6 +88,10 @@ def ask_reload(connection: Connection) -> int:
 
 def set_fact(connection: Connection, name: str, value: str) -> None:
     write_many(connection, upsert(facts), [(name, value)])
+
+
+def has_fact(connection: Connection, name: str) -> bool:
+    return _fact(connection, name) is not None
 
 
 def _fact(connection: Connection, name: str) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
@@ -13,6 +14,10 @@ from classifier.errors import ProbewatchError, UsageError
 
 BUSY_SECONDS = 10
 """How long one process waits for another's transaction."""
+STATEMENT_SECONDS = 60
+"""PostgreSQL gives up a statement then."""
+ANSWER_SECONDS = STATEMENT_SECONDS + 5.0
+"""An answer that has not come then will not: PostgreSQL itself would have given up before."""
 _SQLITE_PRAGMAS = (
     "journal_mode = WAL",
     "synchronous = FULL",
@@ -43,22 +48,30 @@ class Store:
     def is_sqlite(self) -> bool:
         return self.url.get_backend_name() == "sqlite"
 
+    def is_there(self) -> bool:
+        """Whether there is a database: opening one in a file would make it."""
+        return not self.is_sqlite or Path(str(self.url.database)).exists()
+
     @contextmanager
-    def writing(self) -> Iterator[Connection]:
+    def writing(self, seconds: float = ANSWER_SECONDS) -> Iterator[Connection]:
         """A transaction that may write; committed at the end, durably, unless an error leaves it.
+
+        `seconds`: how long each answer of the database is waited for (SQLite: BUSY_SECONDS, whatever is given).
 
         Raises:
             StoreError: the database cannot be reached, or was lost; nothing, or all, was committed.
         """
-        with self._errors(), self.engine.connect() as connection, connection.begin():
+        with self._connected(seconds) as connection:
+            connection.begin()  # statements that go straight to the driver would not
             if self.is_sqlite:
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
             yield connection
+            connection.commit()
 
     @contextmanager
-    def reading(self) -> Iterator[Connection]:
+    def reading(self, seconds: float = ANSWER_SECONDS) -> Iterator[Connection]:
         """One consistent view. Raises StoreError as `writing` does."""
-        with self._errors(), self.engine.connect() as connection:
+        with self._connected(seconds) as connection:
             if self.is_sqlite:
                 connection.exec_driver_sql("BEGIN")
             else:
@@ -66,19 +79,11 @@ class Store:
             yield connection
 
     @contextmanager
-    def _errors(self) -> Iterator[None]:
-        """The driver's errors, whichever way they come, as the store's own."""
-        try:
-            yield
-        except (DBAPIError, self._driver_error) as error:
-            origin = error.orig if isinstance(error, DBAPIError) else error
-            place = self.url.render_as_string(hide_password=True)
-            state = getattr(origin, "sqlstate", None)
-            kind = StoreConflictError if state is not None and state[:2] in _CONFLICTS else StoreError
-            raise kind(
-                f"The store {place} cannot be used ({type(origin).__name__}): see that it is there, up to date "
-                "(probewatch store upgrade) and has room."
-            ) from error
+    def _connected(self, seconds: float) -> Iterator[Connection]:
+        with _store_errors(self.url, self._driver_error), self.engine.connect() as connection:
+            if not self.is_sqlite:
+                _set_patience(connection, seconds)
+            yield connection
 
     def close(self) -> None:
         self.engine.dispose()
@@ -107,9 +112,7 @@ def open_store(url: str) -> Store:
 
 def _engine(url: URL) -> Engine:
     if url.get_backend_name() == "postgresql":
-        return create_engine(
-            url, pool_pre_ping=True, connect_args={"connect_timeout": 5, "options": "-c statement_timeout=60000"}
-        )
+        return _postgres_engine(url)
     engine = create_engine(url, connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False})
 
     @event.listens_for(engine, "connect")
@@ -119,3 +122,41 @@ def _engine(url: URL) -> Engine:
             connection.execute(f"PRAGMA {pragma}")  # type: ignore[attr-defined]
 
     return engine
+
+
+def _postgres_engine(url: URL) -> Engine:
+    from service.store.patient import BRIEF_SECONDS, PatientConnection
+
+    options = {"connect_timeout": round(BRIEF_SECONDS), "options": f"-c statement_timeout={STATEMENT_SECONDS * 1000}"}
+    engine = create_engine(url, pool_pre_ping=True, connect_args=options)
+
+    @event.listens_for(engine, "do_connect")
+    def _connect(_: object, __: object, arguments: Any, named: Any) -> object:
+        return PatientConnection.connect(*arguments, **named)
+
+    @event.listens_for(engine, "reset")
+    def _be_brief(connection: Any, *_: object) -> None:
+        connection.patience = BRIEF_SECONDS
+
+    return engine
+
+
+def _set_patience(connection: Connection, seconds: float) -> None:
+    raw: Any = connection.connection.driver_connection
+    raw.patience = seconds
+
+
+@contextmanager
+def _store_errors(url: URL, of_driver: type[Exception]) -> Iterator[None]:
+    """The driver's errors, whichever way they come, as the store's own."""
+    try:
+        yield
+    except (DBAPIError, of_driver) as error:
+        origin = error.orig if isinstance(error, DBAPIError) else error
+        place = url.render_as_string(hide_password=True)
+        state = getattr(origin, "sqlstate", None)
+        kind = StoreConflictError if state is not None and state[:2] in _CONFLICTS else StoreError
+        raise kind(
+            f"The store {place} cannot be used ({type(origin).__name__}): see that it is there, up to date "
+            "(probewatch store upgrade) and has room."
+        ) from error

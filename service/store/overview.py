@@ -27,6 +27,10 @@ _DECISIONS = text(
     "AND a.log_max_e < :m) AS review, "
     "(SELECT count(*) FROM accounts a WHERE a.n_units < :few AND a.log_review < :review AND a.log_max_e < :m) AS few"
 )
+_LINKED = text(
+    "SELECT count(*) AS n, coalesce(sum(CASE WHEN a.n_units < :few THEN 1 ELSE 0 END), 0) AS few FROM accounts a "
+    "WHERE a.account_no IN (SELECT account_no FROM links) AND a.log_max_e < :m AND a.log_review < :review"
+)
 _FLAGGED_STATES = text(f"SELECT s.state FROM accounts a JOIN states s ON s.account_no = a.account_no WHERE {_FLAGGED}")
 _FAMILIES = text(
     "SELECT family, count(DISTINCT account_no) AS n_accounts, sum(n_prompts) AS n_prompts, min(first_seen) AS "
@@ -96,12 +100,14 @@ def count_decisions(connection: Connection, thresholds: Thresholds) -> dict[Deci
         "review": thresholds.log_review,
         "few": thresholds.minimum_units,
     }
-    row = connection.execute(_DECISIONS, given).one()
+    row, linked = connection.execute(_DECISIONS, given).one(), connection.execute(_LINKED, given).one()
+    few = row.few - int(linked.few)
+    review = row.review + linked.n
     return {
         Decision.FLAG: row.flag,
-        Decision.REVIEW: row.review,
-        Decision.CLEAR: row.accounts - row.flag - row.review - row.few,
-        Decision.INSUFFICIENT_EVIDENCE: row.few,
+        Decision.REVIEW: review,
+        Decision.CLEAR: row.accounts - row.flag - review - few,
+        Decision.INSUFFICIENT_EVIDENCE: few,
     }
 
 

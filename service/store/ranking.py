@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from sqlalchemy import ColumnElement, Connection, Select, func, select, tuple_
 
 from classifier.online import evidence_of
+from classifier.reachback import review_places
 from classifier.types import Decision
 from classifier.verdicts import Thresholds, judge
-from service.store.reading import WHOLE, Known, decided, known_accounts
-from service.store.schema import accounts, members, reviews, uses
+from service.store.context_sums import Mix, began
+from service.store.reading import WHOLE, Known, decided, has_links, known_accounts
+from service.store.schema import account_organisations, accounts, members, reviews, uses
 
 ORDER = (Decision.FLAG, Decision.REVIEW, Decision.CLEAR, Decision.INSUFFICIENT_EVIDENCE)
 """Decisions, gravest first."""
@@ -37,8 +39,8 @@ class Place:
 
 @dataclass(frozen=True)
 class Listing:
-    """Which accounts are listed; None: any. Times in us; `search`: part of the id; `open_at`: without a closing review
-    at that time."""
+    """Which accounts are listed; None: any. Times in us; `search`: part of the id; `began`: the hour in which they
+    were first seen, and their mix; `open_at`: without a closing review at that time."""
 
     decision: Decision | None = None
     capability: str | None = None
@@ -46,6 +48,8 @@ class Listing:
     campaign_id: str | None = None
     seen_since: int | None = None
     search: str | None = None
+    org_id: str | None = None
+    began: tuple[int, Mix] | None = None
     open_at: int | None = None
 
 
@@ -88,6 +92,7 @@ class _Walk:
 
     def __init__(self, connection: Connection, asked: Listing, thresholds: Thresholds) -> None:
         self._connection, self._asked, self._thresholds = connection, asked, thresholds
+        self._has_links = has_links(connection)
         self._conditions = [self._narrowed(one) for one in _conditions(asked, connection.dialect.name)]
 
     def after(self, place: Place | None, n: int) -> Iterator[tuple[Place, Known]]:
@@ -112,13 +117,13 @@ class _Walk:
     def _is_asked(self, known: Known) -> bool:
         if self._asked.capability is None:
             return True
-        found = judge(evidence_of(known.state), self._thresholds).capabilities[0]
-        return self._asked.capability in found
+        found = review_places(judge(evidence_of(known.state), self._thresholds), {0: known.links})
+        return self._asked.capability in found.capabilities[0]
 
     def _section(self, section: int, after: Place | None, n: int) -> list[tuple[Place, Known]]:
         decision, number = ORDER[section], accounts.c.account_no
         name = "log_review" if decision is Decision.REVIEW else "log_max_e"
-        key, conditions = accounts.c[name], [decided(decision, self._thresholds), *self._conditions]
+        key, conditions = accounts.c[name], [decided(decision, self._thresholds, self._has_links), *self._conditions]
         if after is not None:
             conditions.append(tuple_(key, number) < tuple_(after.key, after.account_no))
         query = WHOLE.where(*conditions).order_by(key.desc(), number.desc()).limit(n)
@@ -140,6 +145,11 @@ def _conditions(asked: Listing, dialect: str) -> list[Hits]:
     if asked.campaign_id is not None:
         own = select(members.c.account_no).where(members.c.campaign_id == asked.campaign_id)
         found.append(Hits(number.in_(own), own))
+    if asked.org_id is not None:
+        theirs = select(account_organisations.c.account_no).where(account_organisations.c.org_id == asked.org_id)
+        found.append(Hits(number.in_(theirs), theirs))
+    if asked.began is not None:
+        found.append(_of(began(*asked.began)))
     if asked.seen_since is not None:
         found.append(_of(accounts.c.last_seen >= asked.seen_since))
     if asked.search is not None:

@@ -6,17 +6,20 @@ Reading never changes a state.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from sqlalchemy import ColumnElement, Connection, Select, and_, select, text
+from sqlalchemy import ColumnElement, Connection, Select, and_, false, or_, select, text
 
 from classifier.online import STATE, States, empty_states
+from classifier.reachback import Link
 from classifier.types import Decision
 from classifier.verdicts import Thresholds
+from service.store.campaigns import links_by_account
 from service.store.codec import Unit
-from service.store.schema import LEAST_LOG_M, LEAST_LOG_REVIEW, accounts, members, reviews, states, uses
+from service.store.exemptions import Exempted, excused, read_exempted
+from service.store.schema import LEAST_LOG_M, LEAST_LOG_REVIEW, accounts, links, members, reviews, states, uses
 from service.store.statements import lookup
 
 _USED = (
@@ -24,12 +27,16 @@ _USED = (
     "JOIN uses u ON u.account_no = CAST(k.value ->> 0 AS BIGINT)"
 )
 _REVIEWED = (
-    "SELECT r.account_no, r.state, r.reason, r.author, r.until, r.at "
-    "FROM {keys} JOIN reviews r ON r.account_no = CAST(k.value ->> 0 AS BIGINT) ORDER BY r.review_no DESC"
+    "SELECT r.* FROM {keys} JOIN reviews r ON r.account_no = CAST(k.value ->> 0 AS BIGINT) ORDER BY r.review_no DESC"
+)
+
+_LINKED = (
+    "SELECT a.account_id, l.* FROM {keys} JOIN links l ON l.account_no = CAST(k.value ->> 0 AS BIGINT) "
+    "JOIN accounts a ON a.account_no = l.account_no"
 )
 
 WHOLE: Select[Any] = (
-    select(accounts, states.c.state, members.c.campaign_id)
+    select(accounts, states.c.state, members.c.campaign_id, members.c.linked)
     .outerjoin(states, states.c.account_no == accounts.c.account_no)
     .outerjoin(members, members.c.account_no == accounts.c.account_no)
 )
@@ -48,7 +55,9 @@ class Review:
 
 @dataclass(frozen=True)
 class Known:
-    """What the store knows of an account. `families`, `techniques`: by prompts, most first; `reviews`: newest first."""
+    """What the store knows of an account. `families`, `techniques`: by prompts, most first; `reviews`: newest first;
+    `is_counted`: whether it is one of its campaign's accounts, or shown with them alone; `links`: what it sent of local
+    families before they were approved; `exempted`: told by `read_account` alone."""
 
     totals: Mapping[str, Any]
     state: States  # [1]
@@ -56,6 +65,9 @@ class Known:
     families: Sequence[str]
     techniques: Sequence[str]
     reviews: Sequence[Review]
+    is_counted: bool = False
+    links: Sequence[Link] = ()
+    exempted: Sequence[Exempted] = ()
 
     def review_state(self, now: int) -> str | None:
         """The newest review's that has not ended."""
@@ -76,7 +88,7 @@ def read_page(connection: Connection, asked: Filter, thresholds: Thresholds, aft
     """Accounts by id, at most n, those after an id."""
     conditions: list[ColumnElement[bool]] = [accounts.c.account_id > after]
     if asked.decision is not None:
-        conditions.append(decided(asked.decision, thresholds))
+        conditions.append(decided(asked.decision, thresholds, has_links(connection)))
     if asked.campaign_id is not None:
         conditions.append(members.c.campaign_id == asked.campaign_id)
     if asked.family is not None:
@@ -91,13 +103,15 @@ def read_account(connection: Connection, account_id: str) -> Known | None:
     """One account; None if it was never seen."""
     query = WHOLE.where(accounts.c.account_id == account_id)
     found = known_accounts(connection, connection.execute(query).all())
-    return found[0] if found else None
+    if not found:
+        return None
+    return replace(found[0], exempted=read_exempted(connection, found[0].totals["account_no"], account_id))
 
 
 def read_units(connection: Connection, account_no: int) -> list[Unit]:
-    """All units of an account."""
+    """All units of an account, as they count."""
     rows = connection.execute(text("SELECT * FROM units WHERE account_no = :no"), {"no": account_no})
-    return [Unit(*row) for row in rows]
+    return list(excused(connection, [Unit(*row) for row in rows]))
 
 
 def read_campaign_accounts(connection: Connection, campaign_id: str) -> list[str]:
@@ -115,41 +129,52 @@ def add_review(connection: Connection, account_no: int, review: Review) -> None:
     connection.execute(reviews.insert(), {"account_no": account_no, **vars(review)})
 
 
-def decided(decision: Decision, thresholds: Thresholds) -> ColumnElement[bool]:
-    """`judge` in SQL, so that a page is found without reading all accounts; a test holds them together."""
+def has_links(connection: Connection) -> bool:
+    """Whether any account is linked: then `decided` must ask."""
+    return connection.execute(select(links.c.account_no).limit(1)).first() is not None
+
+
+def decided(decision: Decision, thresholds: Thresholds, linked: bool) -> ColumnElement[bool]:
+    """`judge` and `review_linked` in SQL, so that a page is found without reading all accounts; a test holds them
+    together. `linked`: whether there are any links."""
     m, review = accounts.c.log_max_e, accounts.c.log_review
     flagged = m >= thresholds.log_flag
     reviewed = review >= thresholds.log_review
     few = accounts.c.n_units < thresholds.minimum_units
+    is_linked = accounts.c.account_no.in_(select(links.c.account_no)) if linked else false()
+    by_index = and_(text(f"accounts.log_review >= {LEAST_LOG_REVIEW}"), reviewed)
     return {
         Decision.FLAG: and_(text(f"accounts.log_max_e >= {LEAST_LOG_M}"), flagged),  # as the index has it
-        Decision.REVIEW: and_(text(f"accounts.log_review >= {LEAST_LOG_REVIEW}"), reviewed, ~flagged),
-        Decision.CLEAR: and_(~flagged, ~reviewed, ~few),
-        Decision.INSUFFICIENT_EVIDENCE: and_(~flagged, ~reviewed, few),
+        Decision.REVIEW: and_(or_(by_index, is_linked), ~flagged) if linked else and_(by_index, ~flagged),
+        Decision.CLEAR: and_(~flagged, ~reviewed, ~few, ~is_linked),
+        Decision.INSUFFICIENT_EVIDENCE: and_(~flagged, ~reviewed, few, ~is_linked),
     }[decision]
 
 
 def known_accounts(connection: Connection, rows: Sequence[Any]) -> list[Known]:
     keys = [(row.account_no,) for row in rows]
-    used: dict[int, list[tuple[str, str, int]]] = {}
-    for number, *use in lookup(connection, _USED, keys) if rows else ():
-        used.setdefault(number, []).append((use[0], use[1], use[2]))
+    used: dict[int, list[Any]] = {}
+    for one in lookup(connection, _USED, keys) if rows else ():
+        used.setdefault(one.account_no, []).append(one)
     reviewed: dict[int, list[Review]] = {}
-    for number, *review in lookup(connection, _REVIEWED, keys) if rows else ():
-        reviewed.setdefault(number, []).append(Review(*review))
+    for one in lookup(connection, _REVIEWED, keys) if rows else ():
+        reviewed.setdefault(one.account_no, []).append(Review(one.state, one.reason, one.author, one.until, one.at))
+    linked = links_by_account(lookup(connection, _LINKED, keys) if rows else ())
     found = []
     for row in rows:
         totals = dict(row._mapping)
-        state, campaign = totals.pop("state"), totals.pop("campaign_id")
+        state, campaign, is_linked = (totals.pop(name) for name in ("state", "campaign_id", "linked"))
         own = used.get(row.account_no, [])
         found.append(
             Known(
                 totals=totals,
                 state=np.frombuffer(state, STATE) if state is not None else empty_states(1),
                 campaign_id=campaign,
-                families=_most([(family, n) for family, _, n in own]),
-                techniques=_most([(technique, n) for _, technique, n in own if technique]),
+                families=_most([(one.family, one.n_prompts) for one in own]),
+                techniques=_most([(one.technique, one.n_prompts) for one in own if one.technique]),
                 reviews=reviewed.get(row.account_no, []),
+                is_counted=campaign is not None and not is_linked,
+                links=linked.get(row.account_no, []),
             )
         )
     return found

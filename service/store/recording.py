@@ -21,10 +21,12 @@ from sqlalchemy import Connection
 from classifier.evidence import DAY_US, Baselines
 from classifier.online import STATE, Folded, States, Steps, empty_states, fold, stack_states
 from classifier.types import Channel
+from service.context import Context
 from service.store.codec import EventKey, Unit, count_units, event_key, to_signed, units_of
+from service.store.context import record_context
 from service.store.exemptions import excused
-from service.store.schema import LEAST_LOG_M, accounts, records, states, units, uses
-from service.store.statements import lookup, upsert, write_many
+from service.store.schema import COUNTED, LEAST_LOG_M, accounts, records, states, units, uses
+from service.store.statements import fetch, upsert, write_many
 from service.store.traffic import Counted, record_traffic
 
 MOST_LOG_M = 30
@@ -53,9 +55,8 @@ JOIN units u ON u.account_no = CAST(k.value ->> 0 AS BIGINT) AND u.channel = CAS
             AND u.key = CAST(k.value ->> 2 AS BIGINT)
 """
 _NEW_ACCOUNT = (
-    "INSERT INTO accounts (account_id, n_prompts, n_coding, n_agentic_reasoning, n_long_horizon_planning, n_other, "
-    "n_matched, first_seen, last_seen, n_units, log_max_e, log_review) "
-    "VALUES (?, 0, 0, 0, 0, 0, 0, ?, ?, 0, 0, 0) ON CONFLICT (account_id) DO NOTHING"
+    f"INSERT INTO accounts (account_id, n_prompts, {', '.join(COUNTED)}, first_seen, last_seen, n_units, log_max_e, "
+    f"log_review) VALUES (?, 0, {', '.join('0' for _ in COUNTED)}, ?, ?, 0, 0, 0) ON CONFLICT (account_id) DO NOTHING"
 )
 _TOTALS = [name for name in _COLUMNS if name not in ("account_no", "account_id")]
 _UPDATE_ACCOUNT = f"UPDATE accounts SET {', '.join(f'{name} = ?' for name in _TOTALS)} WHERE account_no = ?"
@@ -128,10 +129,12 @@ def record(
     supplied: Sequence[bool],
     baselines: Baselines,
     now: int,
+    contexts: Sequence[Context | None] = (),
 ) -> Recorded:
     """Record labelled events (LABEL_SCHEMA) and their units (UNIT_SCHEMA), in a transaction that the caller commits.
 
-    Event ids are distinct; `supplied` [events]: whether the id came with the event, so that it may come again.
+    Event ids are distinct; `supplied` [events]: whether the id came with the event, so that it may come again;
+    `contexts` [events]: what is shown beside it, or nothing at all.
     """
     names, ids = labels["account_id"].to_pylist(), labels["event_id"].to_pylist()
     keys = [event_key(name) if own else None for name, own in zip(ids, supplied, strict=True)]
@@ -147,12 +150,14 @@ def record(
     write_many(connection, _NEW_EVENT, events)
     numbers = [known[name].number for name in observed["account_id"].to_pylist()]
     touched = {one.number: one for one in own}
-    rows = excused(connection, units_of(observed, numbers))
+    rows = units_of(observed, numbers)
     _advance(connection, _store_units(connection, rows, touched), touched, baselines)
     counted = Counted([one.number for one in own], times, labels["capability"].to_pylist(), _matched(labels))
     _add_up(counted, own)
     _record_uses(connection, labels, own, times)
     record_traffic(connection, counted)
+    if contexts:
+        record_context(connection, labels, counted.numbers, [contexts[i] for i in new])
     write_many(connection, _UPDATE_ACCOUNT, [_totals_row(one) for one in touched.values()])
     fates = [_fate(seen, key, known.get(name)) for key, name in zip(keys, names, strict=True)]
     return Recorded(fates, [known.get(name) for name in names])
@@ -162,8 +167,8 @@ def read_accounts(connection: Connection, names: Iterable[str]) -> dict[str, Acc
     """Accounts by id, those that are known; in PostgreSQL their rows are locked until the transaction ends."""
     keys, found = [(name,) for name in dict.fromkeys(names)], {}
     if connection.dialect.name == "postgresql":  # first, on its own: a join would show states as of before the wait
-        lookup(connection, _LOCK, keys)
-    for *values, state, last_event in lookup(connection, _ACCOUNTS, keys) if keys else ():
+        fetch(connection, _LOCK, keys)
+    for *values, state, last_event in fetch(connection, _ACCOUNTS, keys) if keys else ():
         totals = dict(zip(_COLUMNS, values, strict=True))
         states = np.frombuffer(state, STATE) if state is not None else empty_states(1)
         found[totals["account_id"]] = Account(totals, states, last_event if last_event is not None else "")
@@ -176,7 +181,7 @@ def _totals_row(account: Account) -> tuple[Any, ...]:
 
 def _seen(connection: Connection, keys: Sequence[EventKey]) -> dict[EventKey | None, int]:
     """Accounts of the events that were counted before."""
-    rows = lookup(connection, _SEEN, keys) if keys else []
+    rows = fetch(connection, _SEEN, keys) if keys else []
     return {EventKey(high, low): number for high, low, number in rows}
 
 
@@ -205,13 +210,14 @@ def _store_units(connection: Connection, rows: Sequence[Unit], own: Mapping[int,
         known = best.get(row[:3])
         if known is None or row.rank < known.rank:
             best[row[:3]] = row
-    stored = {row[:3]: Unit(*row) for row in lookup(connection, _UNITS, list(best))}
+    stored = {row[:3]: Unit(*row) for row in fetch(connection, _UNITS, list(best))}
     moved = [row for key, row in best.items() if key in stored and row.rank < stored[key].rank]
     new = [row for key, row in best.items() if key not in stored]
     write_many(connection, _UPSERT_UNIT, new + moved)
     late = {row.account_no for row in moved}
     late |= {row.account_no for row in new if (row.us, row.event_id) <= own[row.account_no].last}
-    days = {row.us // DAY_US for row in new + moved if row.y} | {stored[row[:3]].us // DAY_US for row in moved}
+    days = {row.us // DAY_US for row in new + moved if row.matched and not row.y_public}
+    days |= {stored[row[:3]].us // DAY_US for row in moved}
     return _Changes(new, late, days)
 
 
@@ -229,7 +235,7 @@ def _advance(connection: Connection, changes: _Changes, own: Mapping[int, Accoun
 
 def _fold(connection: Connection, rows: Sequence[Unit], own: Mapping[int, Account], baselines: Baselines) -> None:
     """Fold units, none of them late, into the states of their accounts, and store these."""
-    rows = sorted(rows, key=lambda row: (row.account_no, row.us, row.event_id))
+    rows = sorted(excused(connection, rows), key=lambda row: (row.account_no, row.us, row.event_id))
     begun = [i for i, row in enumerate(rows) if i == 0 or _event(row) != _event(rows[i - 1])]
     number = np.zeros(len(rows), np.int64)
     number[begun[1:]] = 1
@@ -294,7 +300,7 @@ def _replay(connection: Connection, late: Mapping[int, Account], baselines: Base
         write_many(connection, f"DELETE FROM {name} WHERE account_no = ?", [(number,) for number in late])
     for one in late.values():
         one.state, one.last_event = empty_states(1), ""
-    rows = [Unit(*row) for row in lookup(connection, _ALL_UNITS, [(number,) for number in late])]
+    rows = [Unit(*row) for row in fetch(connection, _ALL_UNITS, [(number,) for number in late])]
     days = _begin_days(connection, rows, late)
     _fold(connection, rows, late, baselines)
     return days
@@ -335,7 +341,7 @@ def _times(labels: pa.Table) -> list[int]:
 
 def replay_accounts(connection: Connection, numbers: Sequence[int], baselines: Baselines) -> None:
     """Make the states of accounts anew from their units, as after a change of baselines."""
-    names = lookup(connection, _IDS, [(number,) for number in numbers])
+    names = fetch(connection, _IDS, [(number,) for number in numbers])
     known = {one.number: one for one in read_accounts(connection, [name for (name,) in names]).values()}
     days = _replay(connection, known, baselines)
     write_many(connection, _UPDATE_ACCOUNT, [_totals_row(one) for one in known.values()])

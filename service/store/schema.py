@@ -1,7 +1,8 @@
 """The tables. Sizes are thought of for 250,000 accounts and 100 million units.
 
 Times are microseconds since 1970 UTC. Unit and scaffold keys are unsigned 64-bit hashes, which neither database has:
-`codec` alone turns them into the signed numbers that are stored. No column holds a prompt.
+`codec` alone turns them into the signed numbers that are stored. No column holds a prompt, but for `excerpts`, where
+the operator opted in.
 """
 
 from __future__ import annotations
@@ -23,9 +24,15 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import TEXT
 
+from classifier.types import TARGETS
+
 LEAST_LOG_M, LEAST_LOG_REVIEW = 4, 2
 """Accounts below both are no part of the indexes by which thresholds are found: no M below 1/ALPHA can flag, no e below
 1/REVIEW_ALPHA can be for review, whatever the population."""
+
+COUNTED = (*(f"n_{name}" for name in TARGETS), "n_matched")
+"""Columns of `accounts`, `traffic` and `day_totals`: prompts by the capability that they ask for, and of them those
+that match a known template. Those of a capability that the migrations do not know `upgrade` adds."""
 
 metadata = MetaData()
 _NUMBER = BigInteger().with_variant(Integer, "sqlite")  # the only type that SQLite numbers by itself
@@ -42,16 +49,16 @@ def _index(name: str, column: Column[Any], where: str) -> Index:
     return Index(name, column, sqlite_where=text(where), postgresql_where=text(where))
 
 
+def _counts(default: int | None = None) -> list[Column[Any]]:
+    return [Column(name, BigInteger, nullable=False, default=default) for name in COUNTED]
+
+
 accounts = _table(
     "accounts",
     Column("account_no", _NUMBER, primary_key=True),
     Column("account_id", _TEXT, nullable=False, unique=True),
     Column("n_prompts", BigInteger, nullable=False, default=0),
-    Column("n_coding", BigInteger, nullable=False, default=0),
-    Column("n_agentic_reasoning", BigInteger, nullable=False, default=0),
-    Column("n_long_horizon_planning", BigInteger, nullable=False, default=0),
-    Column("n_other", BigInteger, nullable=False, default=0),
-    Column("n_matched", BigInteger, nullable=False, default=0),
+    *_counts(default=0),
     Column("first_seen", BigInteger, nullable=False),
     Column("last_seen", BigInteger, nullable=False),
     Column("n_units", BigInteger, nullable=False, default=0),
@@ -94,6 +101,7 @@ units = _table(
     clustered=True,
 )
 _index("units_verified", units.c.us, "y > 0")
+_index("units_early", units.c.us, "matched > 0 AND y = 0 AND y_public = 0")  # before an approval
 
 activity = _table(  # when an account became active on a day: what family evidence counts
     "activity",
@@ -132,12 +140,6 @@ uses = _table(  # prompts of an account that match a family
 Index("uses_by_family", uses.c.family, uses.c.account_no, uses.c.n_prompts, uses.c.first_seen, uses.c.last_seen)
 
 
-def _counts() -> list[Column[Any]]:
-    """Prompts by the capability that they ask for, and of them those that match a known template."""
-    names = ("n_coding", "n_agentic_reasoning", "n_long_horizon_planning", "n_other", "n_matched")
-    return [Column(name, BigInteger, nullable=False) for name in names]
-
-
 traffic = _table(  # an account's prompts by the day of the event
     "traffic",
     Column("account_no", BigInteger, primary_key=True, autoincrement=False),
@@ -153,6 +155,57 @@ day_totals = _table(  # the same of all accounts; `part` keeps those who write a
     *_counts(),
 )
 
+account_models = _table(  # an account's prompts by day and model: context, never evidence
+    "account_models",
+    Column("account_no", BigInteger, primary_key=True, autoincrement=False),
+    Column("day", Integer, primary_key=True, autoincrement=False),
+    Column("model", _TEXT, primary_key=True),
+    Column("n_prompts", BigInteger, nullable=False),
+    Column("n_matched", BigInteger, nullable=False),
+    clustered=True,
+)
+_index("account_models_matched", account_models.c.day, "n_matched > 0")
+
+model_days = _table(  # the same of all accounts; `part` as in day_totals
+    "model_days",
+    Column("day", Integer, primary_key=True, autoincrement=False),
+    Column("model", _TEXT, primary_key=True),
+    Column("part", SmallInteger, primary_key=True, autoincrement=False),
+    Column("n_prompts", BigInteger, nullable=False),
+    Column("n_matched", BigInteger, nullable=False),
+    clustered=True,
+)
+
+account_organisations = _table(
+    "account_organisations",
+    Column("account_no", BigInteger, primary_key=True, autoincrement=False),
+    Column("org_id", _TEXT, primary_key=True),
+    Column("n_prompts", BigInteger, nullable=False),
+    Column("n_matched", BigInteger, nullable=False),
+    Column("first_seen", BigInteger, nullable=False),
+    Column("last_seen", BigInteger, nullable=False),
+    clustered=True,
+)
+Index("accounts_by_organisation", account_organisations.c.org_id, account_organisations.c.account_no)
+
+end_users = _table(  # how many there are, not who: see service.store.sketch
+    "end_users",
+    Column("account_no", BigInteger, primary_key=True, autoincrement=False),
+    Column("sketch", LargeBinary, nullable=False),
+    Column("n_users", BigInteger, nullable=False),  # about, by the sketch
+)
+Index("end_users_by_number", end_users.c.n_users)
+
+excerpts = _table(  # opt-in: redacted beginnings of the strongest events, for a while
+    "excerpts",
+    Column("account_no", BigInteger, primary_key=True, autoincrement=False),
+    Column("event_id", _TEXT, primary_key=True),
+    Column("kept", BigInteger, nullable=False, index=True),
+    Column("strength", Double, nullable=False),
+    Column("excerpt", Text, nullable=False),
+    clustered=True,
+)
+
 publication = _table(  # one row: what was last published, and who is about to publish
     "publication",
     Column("one", SmallInteger, primary_key=True, autoincrement=False),
@@ -166,6 +219,18 @@ members = _table(
     "members",
     Column("account_no", BigInteger, primary_key=True, autoincrement=False),
     Column("campaign_id", _TEXT, nullable=False, index=True),
+    Column("linked", SmallInteger, nullable=False, server_default="0"),  # 1: shown in it, and not counted
+)
+
+links = _table(  # what accounts sent of local families before these were approved: no evidence
+    "links",
+    Column("account_no", BigInteger, primary_key=True, autoincrement=False),
+    Column("family", _TEXT, primary_key=True),
+    Column("n_units", BigInteger, nullable=False),
+    Column("first_us", BigInteger, nullable=False),
+    Column("approved_us", BigInteger, nullable=False),
+    Column("target", _TEXT),
+    clustered=True,
 )
 
 reviews = _table(
@@ -181,8 +246,11 @@ reviews = _table(
 
 exemptions = _table(  # an account's matches of a family, up to a time, that count for nothing
     "exemptions",
-    Column("account_no", BigInteger, primary_key=True, autoincrement=False),
+    Column("account_id", _TEXT, primary_key=True),  # agreed upon before the account was seen, some of them
     Column("family", _TEXT, primary_key=True),
+    Column("origin", _TEXT, primary_key=True),
+    Column("who", _TEXT, nullable=False),
+    Column("why", _TEXT, nullable=False),
     Column("until", BigInteger, nullable=False),
     clustered=True,
 )
@@ -217,4 +285,43 @@ facts = _table(  # what the store was begun with, and must go on with
     "facts",
     Column("name", _TEXT, primary_key=True),
     Column("value", _TEXT, nullable=False),
+)
+
+announced = _table(  # what was told of, so that it is told once: a flag by its account id, and so on
+    "announced",
+    Column("kind", _TEXT, primary_key=True),
+    Column("subject", _TEXT, primary_key=True),
+    clustered=True,
+)
+
+deliveries = _table(  # a message to the receiver of alerts, until it is sent or given up
+    "deliveries",
+    Column("delivery_no", _NUMBER, primary_key=True),
+    Column("message_id", _TEXT, nullable=False),
+    Column("made", BigInteger, nullable=False),
+    Column("state", _TEXT, nullable=False),
+    Column("tries", Integer, nullable=False),
+    Column("next_try", BigInteger, nullable=False),
+    Column("done", BigInteger),
+    Column("reason", _TEXT),  # why the last try failed
+)
+Index("deliveries_by_state", deliveries.c.state, deliveries.c.next_try)
+
+alerts = _table(
+    "alerts",
+    Column("alert_no", _NUMBER, primary_key=True),
+    Column("at", BigInteger, nullable=False),
+    Column("kind", _TEXT, nullable=False),
+    Column("subject", _TEXT, nullable=False),
+    Column("facts", Text, nullable=False),  # JSON, without prompts
+    Column("delivery_no", BigInteger),  # the message it goes with; NULL: not yet in one
+)
+Index("alerts_by_delivery", alerts.c.delivery_no)
+Index("alerts_by_subject", alerts.c.kind, alerts.c.subject)
+
+leases = _table(  # which process does what only one may do, and until when
+    "leases",
+    Column("name", _TEXT, primary_key=True),
+    Column("holder", _TEXT, nullable=False),
+    Column("until", BigInteger, nullable=False),
 )

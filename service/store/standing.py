@@ -35,7 +35,8 @@ def read_thresholds(connection: Connection, population: int, baselines: Baseline
 
 
 def read_flag_times(connection: Connection, thresholds: Thresholds) -> dict[int, int]:
-    """When the rule first held for each flagged account, us since 1970, by account_no."""
+    """When the rule first held for each flagged account, us since 1970, by account_no; without those that reached the
+    threshold since it was found."""
     rows = connection.execute(_RECORDS, {"least": thresholds.log_flag}).all()
     if not rows:
         return {}
@@ -43,4 +44,5 @@ def read_flag_times(connection: Connection, thresholds: Thresholds) -> dict[int,
     distinct, account = np.unique(numbers, return_inverse=True)
     scale = flag_scale(thresholds.population)
     times: Times = flag_times(account, us, log_m, len(distinct), thresholds.n_flagged, scale)
-    return dict(zip(distinct.tolist(), times.astype(np.int64).tolist(), strict=True))
+    held = ~np.isnat(times)
+    return dict(zip(distinct[held].tolist(), times[held].astype(np.int64).tolist(), strict=True))

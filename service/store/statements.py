@@ -1,7 +1,7 @@
 """SQL that both databases understand, and the one word in which they differ. Stands after `schema`.
 
-Straight to the driver, in the transaction of the connection: tens of rows are read and written for every answer, and a
-statement costs more on SQLAlchemy's way than in the database.
+What every answer waits for goes straight to the driver, in the transaction of the connection: on SQLAlchemy's way a
+statement costs more than in the database.
 """
 
 from __future__ import annotations
@@ -16,10 +16,15 @@ from sqlalchemy import Connection, Table
 _JSON_ROWS = {"sqlite": "json_each(?)", "postgresql": "json_array_elements(CAST(? AS json))"}
 
 
-def lookup(connection: Connection, statement: str, keys: Iterable[Sequence[object]]) -> list[tuple[Any, ...]]:
+def lookup(connection: Connection, statement: str, keys: Iterable[Sequence[object]]) -> Sequence[Any]:
     """Rows that belong to keys: `{keys}` in the statement is a table `k` with them as JSON arrays in `value`."""
+    return connection.exec_driver_sql(_spelt(statement, connection.dialect.name), (_json(keys),)).all()
+
+
+def fetch(connection: Connection, statement: str, keys: Iterable[Sequence[object]]) -> list[tuple[Any, ...]]:
+    """`lookup`, of rows without names, straight from the driver."""
     cursor = connection.connection.cursor()
-    cursor.execute(_spelt(statement, connection.dialect.name), (orjson.dumps([[*key] for key in keys]).decode(),))
+    cursor.execute(_spelt(statement, connection.dialect.name), (_json(keys),))
     return list(cursor.fetchall())
 
 
@@ -40,6 +45,10 @@ def upsert(table: Table, given: dict[str, str] | None = None) -> str:
         f"INSERT INTO {table.name} ({', '.join(names)}) VALUES ({', '.join('?' * len(names))}) "
         f"ON CONFLICT ({', '.join(keys)}) DO UPDATE SET {change}"
     )
+
+
+def _json(keys: Iterable[Sequence[object]]) -> str:
+    return orjson.dumps([[*key] for key in keys]).decode()
 
 
 @lru_cache

@@ -12,16 +12,15 @@ from sqlalchemy import Connection
 
 from classifier.evidence import DAY_US
 from classifier.types import TARGETS
-from service.store.schema import day_totals, traffic
+from service.store.schema import COUNTED, day_totals, traffic
 from service.store.statements import upsert, write_many
 
 PARTS = 16
 """Rows that the total of a day is spread over, by account: processes that write at once seldom meet."""
 
-COUNTS = (*(f"n_{name}" for name in TARGETS), "n_matched")
-_PLACES = {str(name): place for place, name in enumerate(TARGETS)}
+_PLACES = {name: place for place, name in enumerate(TARGETS)}
 _UPSERTS = tuple(
-    (upsert(table, {name: f"{table.name}.{name} + excluded.{name}" for name in COUNTS}))
+    (upsert(table, {name: f"{table.name}.{name} + excluded.{name}" for name in COUNTED}))
     for table in (traffic, day_totals)
 )
 
@@ -42,7 +41,7 @@ def record_traffic(connection: Connection, counted: Counted) -> None:
     for number, us, capability, matched in zip(*counted, strict=True):
         day = us // DAY_US
         for counts, key in ((of_accounts, (number, day)), (of_days, (day, number % PARTS))):
-            row = counts.setdefault(key, [0] * len(COUNTS))
+            row = counts.setdefault(key, [0] * len(COUNTED))
             row[_PLACES[capability]] += 1
             row[-1] += matched
     for statement, counts in zip(_UPSERTS, (of_accounts, of_days), strict=True):

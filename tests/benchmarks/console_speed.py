@@ -24,6 +24,7 @@ from classifier.evidence import DAY_US
 from classifier.online import STATE
 from classifier.types import TARGETS
 from service.store.opening import open_store
+from service.store.sketch import EMPTY, added
 from service.store.traffic import PARTS
 from service.store.upgrade import upgrade
 from tests.serving import Running, running
@@ -55,6 +56,7 @@ def generate(path: Path, n: int) -> None:
         totals = ((BEGIN + d, part, n, n, 0, 3 * n, n) for d in range(DAYS) for part in range(PARTS))
         _fill(db, "day_totals", totals)
         flagged = order[:FLAGGED].tolist()
+        _fill_context(db, order, set(flagged))
         uses = sorted((no, FAMILIES[(i * 7 + k) % 20]) for i, no in enumerate(flagged) for k in range(5))
         _fill(db, "uses", ((no, f, "rewriting", 1, 9, BEGIN * DAY_US, (BEGIN + 9) * DAY_US) for no, f in uses))
         records = ((no, (BEGIN + k) * DAY_US, 12.0 + 2 * k) for no in sorted(flagged) for k in range(DAYS))
@@ -101,6 +103,21 @@ def _states(
         state["log_max_e_target"][0, i % 3] = log_m[i] + 1.4
         state["log_basis"] = log_m[i]
         yield (int(order[i]), state.tobytes(), "e")
+
+
+def _fill_context(db: sqlite3.Connection, order: np.ndarray, flagged: set[int]) -> None:
+    """Every account used a model a day, of which one came on the sixth; every hundredth is of a reseller, the others
+    are by four in an organisation; a tenth have end users."""
+    numbers = sorted(order.tolist())
+    days = ((no, BEGIN + d, f"model-{d // 5}", 6, 3 * (no in flagged)) for no in numbers for d in range(DAYS))
+    _fill(db, "account_models", days)
+    n = len(numbers)
+    totals = ((BEGIN + d, f"model-{d // 5}", p, 6 * n, len(flagged)) for d in range(DAYS) for p in range(PARTS))
+    _fill(db, "model_days", totals)
+    organisations = ((no, "reseller" if no % 100 == 0 else f"org-{no // 4}") for no in numbers)
+    _fill(db, "account_organisations", ((no, org, 60, 0, BEGIN * DAY_US, BEGIN * DAY_US) for no, org in organisations))
+    sketch = added(EMPTY, np.random.default_rng(1).integers(0, 2**64, 500, np.uint64).tolist())
+    _fill(db, "end_users", ((no, sketch, no % 997) for no in numbers if no % 10 == 0))
 
 
 def _units(flagged: list[int]) -> Iterator[tuple[object, ...]]:
@@ -162,6 +179,13 @@ def addresses(path: Path) -> dict[str, str]:
         "evidence sheet": f"/account/sheet?id=account-{usual:07d}",
         "campaigns": "/campaigns",
         "campaign of 1,250": "/campaign?id=campaign-0",
+        "accounts, of an organisation": "/accounts?organisation=org-1234",
+        "accounts, of a reseller": "/accounts?organisation=reseller",
+        "accounts, that began together": f"/accounts?began={BEGIN * 24}.1.1.0",
+        "models": "/models",
+        "model that came": "/model?name=model-1",
+        "organisations": "/organisations",
+        "first uses": "/beginnings",
         "templates": "/templates",
         "template": "/template?family=family_3",
     }

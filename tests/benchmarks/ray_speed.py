@@ -27,7 +27,7 @@ from typing import NamedTuple
 
 import pyarrow.parquet as pq
 
-from tests.benchmarks.label_speed import write_traffic
+from service.bench.traffic import write_parquet
 
 FILES = 8
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -67,7 +67,7 @@ def main() -> None:
 
 
 def write_files(folder: Path, n: int) -> None:
-    write_traffic(folder / "all.parquet", n)
+    write_parquet(folder / "all.parquet", n)
     rows = pq.read_table(folder / "all.parquet")
     for i in range(FILES):
         part = rows.slice(i * n // FILES, (i + 1) * n // FILES - i * n // FILES)

@@ -34,6 +34,7 @@ from classifier.labeler import BLOCK, Labeler, head_features
 from classifier.lexicon import Lexicon, feature_columns
 from classifier.pipeline import TOKENIZER, Pipeline
 from classifier.shingles import Shingler, ShingleTable
+from classifier.tables import Tables
 from classifier.templates import TemplateIndex
 from classifier.text import normal_form
 from service.bench.traffic import prompts, write_parquet
@@ -43,7 +44,7 @@ from service.run import RunFolder
 PROMPTS, BOUND_PROMPTS, REPEATS = 100_000, 4 * BLOCK, 3
 READ = "read Parquet"
 STAGES: tuple[tuple[str, Any, str], ...] = (
-    ("drop duplicate ids", service.batch._Labelling, "_new"),
+    ("drop duplicate ids", service.batch, "new_events"),
     ("columns to texts, and the rest", Labeler, "_label_block"),
     ("reveal disguises", classifier.labeler, "reveal_all"),
     ("normal forms", Labeler, "read"),
@@ -58,8 +59,8 @@ STAGES: tuple[tuple[str, Any, str], ...] = (
     ("verify matches", TemplateIndex, "match"),
     ("judge", Labeler, "_judge"),
     ("anchors, keyed hashes", classifier.labeler, "keyed_hashes"),
-    ("label columns", Labeler, "_labels"),
-    ("unit columns", Labeler, "_units"),
+    ("label columns", Tables, "labels"),
+    ("unit columns", Tables, "units"),
     ("merge units of a part", service.batch, "merge_units"),
     ("write a part", RunFolder, "write_part"),
     ("findings", service.batch, "conclude"),

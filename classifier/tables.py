@@ -1,0 +1,184 @@
+"""What was judged of a batch, as tables: labels a row an event, and the units that evidence is counted in.
+
+    labeler (judges) -> **tables** -> whoever stores or counts
+
+Most batches of one hold no match, so columns that only a match fills cost next to nothing without one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from classifier.signatures import Facts
+from classifier.templates import Matches
+from classifier.types import CAPABILITIES, LABEL_SCHEMA, LEVELS, TARGETS, UNIT_SCHEMA, Channel
+
+Floats = NDArray[np.float32]
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+Keys = NDArray[np.uint64]
+
+ALWAYS = np.iinfo(np.int64).min
+"""When signatures were approved that are in force at any time, such as those of a bundle."""
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What is concluded of n prompts, all arrays of n rows.
+
+    `capability`, `target`: index into TARGETS of what the prompt asks for, and of what a match in it aims at.
+    `p_capability` [n, 4] over TARGETS, `p_extraction` and `opinion`, which is it without any match: of what no benign
+    signature excuses. `exclusive`, `public`: a verified match of that tier.
+    `explained`: a benign signature accounts for all but a match. `spans` [n, 2]: characters of what the scored text
+    means, from the first to past the last shingle of the match; what stands between is taken for part of it.
+    """
+
+    capability: Ints
+    target: Ints
+    p_capability: Floats
+    p_extraction: Floats
+    opinion: Floats
+    exclusive: Bools
+    public: Bools
+    explained: Bools
+    spans: Ints
+
+
+@dataclass(frozen=True)
+class Judged:
+    """All that is known of n prompts: what they match, `probabilities` [n, 4] (see `heads`), what is concluded of them,
+    `spans` [n, 2] of matches in what was sent, and keyed hashes [n] of the whole text, its head and its tail."""
+
+    matches: Matches
+    probabilities: Floats
+    judgement: Judgement
+    spans: Ints
+    keys: Keys
+    heads: Keys
+    tails: Keys
+
+
+class Tables:
+    """Columns of labels and units. `facts`: of all signatures; `approved_us`: when local exclusive ones were approved,
+    by id."""
+
+    def __init__(self, facts: Sequence[Facts], approved_us: Mapping[str, int]) -> None:
+        self._approved_us = np.array([approved_us.get(fact.id, ALWAYS) for fact in facts] + [ALWAYS])
+        self._targets = pa.array(TARGETS)
+        self._ids = pa.array([*(fact.id for fact in facts), None], pa.string())  # index -1: no match
+        self._families = pa.array([*(fact.family for fact in facts), None], pa.string())
+        self._techniques = pa.array([*(fact.technique for fact in facts), None], pa.string())
+
+    def labels(self, events: pa.RecordBatch, judged: Judged) -> pa.RecordBatch:
+        """One row an event (EVENT_SCHEMA), LABEL_SCHEMA."""
+        matches, judgement = judged.matches, judged.judgement
+        chances = np.concatenate([judged.probabilities.T[: len(CAPABILITIES)], judgement.p_extraction[None]])
+        columns = [
+            *_who(events),
+            _picked(self._targets, judgement.capability),
+            *_rows(chances),
+            *self._match_columns(matches, judged.spans),
+            _named(self._families, matches.benign),
+            pa.array(judged.keys),
+            _scaffolds(judged),
+        ]
+        return pa.RecordBatch.from_arrays(columns, schema=LABEL_SCHEMA)
+
+    def units(self, events: pa.RecordBatch, judged: Judged) -> pa.RecordBatch:
+        """One signature-channel row an event, then one intent-channel row for each in which nothing matched and
+        something is unexplained, UNIT_SCHEMA.
+
+        A local exclusive signature may have been learnt from what was sent up to its approval. There its match is no
+        hit, and intent is bet on as if it were not known: else an honest account's own prompts would be picked out of
+        its past by what it sent, which no null allows.
+        """
+        judgement, index = judged.judgement, judged.matches.index
+        n, matched = len(index), index >= 0
+        early = self._early(events, index, matched)
+        counted = (~matched | early) & ~judgement.explained
+        n_counted = int(np.count_nonzero(counted))
+        marks = np.zeros((4 + len(TARGETS), n + n_counted), np.uint8)
+        marks[0, n:] = Channel.INTENT
+        if np.count_nonzero(matched):
+            bits = (1 << judgement.target).astype(np.uint8)
+            marks[1:4, :n] = bits * (judgement.exclusive & ~early), bits * judgement.public, matched
+        marks[4:, n:] = np.rint(LEVELS * judgement.opinion[:, None] * judgement.p_capability)[counted].T
+        channel, *others = _rows(marks)
+        event_id, account_id, timestamp = (_and_again(column, counted, n_counted) for column in _who(events))
+        key = pa.array(np.concatenate([judged.keys, judged.heads[counted]]))
+        family = _named(self._families, np.concatenate([index, np.full(n_counted, -1, np.int32)]))
+        columns = [account_id, channel, key, timestamp, event_id, *others, family]
+        return pa.RecordBatch.from_arrays(columns, schema=UNIT_SCHEMA)
+
+    def _match_columns(self, matches: Matches, spans: Ints) -> list[pa.Array]:
+        """`template_id` to `match_end`."""
+        none = matches.index < 0
+        names = [_named(known, matches.index) for known in (self._ids, self._families, self._techniques)]
+        if np.count_nonzero(none) == len(none):
+            return [*names, *(_nulls(len(none), kind) for kind in _MATCH_NUMBERS)]
+        return [
+            *names,
+            pa.array(matches.similarity, mask=np.isnan(matches.similarity)),
+            pa.array(matches.coverage, mask=none),
+            *(pa.array(side, pa.int32(), mask=none) for side in spans.T),
+        ]
+
+    def _early(self, events: pa.RecordBatch, index: NDArray[np.int32], matched: Bools) -> Bools:
+        """Whether each event has a match, and came before it was approved, [n]."""
+        if not np.count_nonzero(matched):
+            return matched
+        us = np.asarray(events.column("timestamp").cast(pa.int64()).to_numpy())
+        return np.asarray(us <= self._approved_us[index])
+
+
+_MATCH_NUMBERS = (pa.float32(), pa.float32(), pa.int32(), pa.int32())
+
+
+def _who(events: pa.RecordBatch) -> list[pa.Array]:
+    """Event id, account id and time."""
+    return [events.column(place) for place in range(3)]
+
+
+def _scaffolds(judged: Judged) -> pa.ListArray:
+    """Hashes of the anchors of each text, its head's first; one where both are the same."""
+    n = len(judged.heads)
+    anchors, listed, offsets = np.empty((n, 2), np.uint64), np.ones((n, 2), np.bool_), np.zeros(n + 1, np.int32)
+    anchors[:, 0], anchors[:, 1], listed[:, 1] = judged.heads, judged.tails, judged.heads != judged.tails
+    np.add.accumulate(1 + listed[:, 1], out=offsets[1:])
+    return pa.ListArray.from_arrays(offsets, anchors[listed])
+
+
+def _rows(block: NDArray[Any]) -> list[pa.Array]:
+    """Each row of a block [k, n] as an Arrow array. Over one buffer, which takes a third of what k buffers take."""
+    flat, n = pa.array(block.ravel()), block.shape[1]
+    return [flat.slice(start, n) for start in range(0, block.size, n)]
+
+
+@lru_cache(256)
+def _nulls(n: int, kind: pa.DataType) -> pa.Array:
+    return pa.nulls(n, kind)
+
+
+def _named(names: pa.StringArray, index: NDArray[np.int32]) -> pa.StringArray:
+    """Names at indices, null for -1; the last of `names` is null."""
+    missing = index < 0
+    if np.count_nonzero(missing) == len(index):
+        return _nulls(len(index), pa.string())
+    return _picked(names, np.where(missing, len(names) - 1, index))
+
+
+def _picked(names: pa.StringArray, rows: NDArray[np.integer]) -> pa.StringArray:
+    """Names at rows; to take one, Arrow needs fifteen times as long as to show it where it stands."""
+    return names.slice(int(rows[0]), 1) if len(rows) == 1 else names.take(pa.array(rows))
+
+
+def _and_again(column: pa.Array, rows: Bools, n_rows: int) -> pa.Array:
+    """A column, and after it its values at `rows`, which are `n_rows`."""
+    return pa.concat_arrays([column, column if n_rows == len(rows) else column.filter(pa.array(rows))])
