@@ -103,7 +103,7 @@ def count_units(rows: Sequence[Unit], step: NDArray[np.int64], n_steps: int) -> 
     own = channel == Channel.SIGNATURE
     hits = np.stack([y[own], y[own] | public[own]], axis=1)[:, :, None] >> np.arange(len(TARGETS)) & 1
     np.add.at(counts[:, N1], step[own], 1)
-    np.add.at(counts[:, _ALL_HITS], step[own], hits.reshape(len(hits), -1))
+    np.add.at(counts[:, _ALL_HITS], step[own], hits.reshape(len(hits), 2 * len(TARGETS)))
     np.add.at(counts[:, HIST], (step[~own, None], _HIST_STARTS + (levels[~own, None] >> _SHIFTS & LEVELS)), 1)
     return counts
 
