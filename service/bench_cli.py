@@ -21,7 +21,14 @@ Json = Annotated[
 ]
 Folder = Annotated[
     Path | None,
-    typer.Option("--folder", metavar="DIR", help="Where files are made, and deleted.", show_default="a temporary one"),
+    typer.Option(
+        "--folder",
+        metavar="DIR",
+        exists=True,
+        file_okay=False,
+        help="Where files are made, and deleted.",
+        show_default="a temporary one",
+    ),
 ]
 
 
@@ -73,6 +80,63 @@ def match(
     print_measures("probewatch bench match", measures, Console())
     if json is not None:
         write_measures(json, measures)
+
+
+@bench_app.command()
+def serve(
+    seconds: Annotated[float, typer.Option("--seconds", metavar="N", min=1, help="How long each load lasts.")] = 5,
+    overload: Annotated[
+        float, typer.Option("--overload", metavar="N", min=0, help="How long three times the peak lasts; 0: not.")
+    ] = 60,
+    soak: Annotated[
+        float,
+        typer.Option("--soak", metavar="N", min=0, help="How long half of the peak lasts at last.", show_default="not"),
+    ] = 0,
+    store: Annotated[
+        str | None,
+        typer.Option("--store", metavar="URL", help="An empty store, which is filled.", show_default="a new SQLite"),
+    ] = None,
+    folder: Folder = None,
+    json: Json = None,
+    quiet: Quiet = False,
+) -> None:
+    """What scoring in-line costs: requests a second beside an empty endpoint, batches, latency, overload, memory.
+
+    Starts `probewatch serve` with one worker and sends it prompts of 500 bytes, from bare sockets on the same machine.
+    Takes two minutes and some hundred megabytes of disk. Settings PROBEWATCH_* hold for that server too.
+    """
+    from rich.console import Console
+
+    from service.bench.measures import print_measures, write_measures
+    from service.bench.serve import measure_serve
+
+    if store is not None:
+        _require_empty(store)
+    say = Console(stderr=True, quiet=quiet)
+    with TemporaryDirectory(dir=folder) as made:
+        measures = list(measure_serve(Path(made), store, seconds, overload, soak, say.print))
+    print_measures("probewatch bench serve", measures, Console())
+    if json is not None:
+        write_measures(json, measures)
+
+
+def _require_empty(url: str) -> None:
+    """Refuse a store that someone uses."""
+    from contextlib import closing
+
+    from sqlalchemy import select
+
+    from classifier.errors import UsageError
+    from service.store.opening import open_store
+    from service.store.schema import accounts, api_keys
+    from service.store.upgrade import upgrade
+
+    with closing(open_store(url)) as store:
+        upgrade(store)
+        with store.reading() as connection:
+            used = any(connection.execute(select(table).limit(1)).first() for table in (accounts, api_keys))
+    if used:
+        raise UsageError("--store got a store with accounts or keys in it: expected an empty one, since it is filled.")
 
 
 def _obvious_way() -> Callable[[Sequence[str]], float] | None:

@@ -10,6 +10,7 @@ from fastapi import FastAPI
 
 from service.console.routes import add_console
 from service.http import accounts, operations, scoring, templates
+from service.http.direct import Direct
 from service.http.docs import document_calls
 from service.http.limits import Guard
 from service.http.problems import answer_with_problems
@@ -36,6 +37,7 @@ def create_app(settings: Settings) -> FastAPI:
         app.include_router(module.router)
     document_calls(app)
     add_console(app, service)
+    app.add_middleware(Direct, router=scoring.router)
     app.add_middleware(Guard, gate=service.gate, metrics=service.metrics)
     if service.traces is not None:
         app.add_middleware(TraceRequests, traces=service.traces)

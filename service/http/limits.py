@@ -11,7 +11,7 @@ import time
 from http import HTTPStatus
 from urllib.parse import urlencode
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -29,6 +29,7 @@ SECURITY_HEADERS = {
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",
 }
+_HEADERS = [(name.encode(), value.encode()) for name, value in SECURITY_HEADERS.items()]
 _BODILESS = frozenset({"GET", "HEAD", "DELETE", "OPTIONS"})
 _EMPTY_POST = frozenset({"/v1/reload"})
 _FORM = "application/x-www-form-urlencoded"
@@ -50,9 +51,8 @@ class Guard:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                headers = MutableHeaders(scope=message)
-                for name, value in SECURITY_HEADERS.items():
-                    headers.setdefault(name, value)
+                there = {name for name, _ in message["headers"]}
+                message["headers"] = [*message["headers"], *(own for own in _HEADERS if own[0] not in there)]
             await send(message)
 
         try:
@@ -76,8 +76,7 @@ class Guard:
     def _note(self, scope: Scope, status: int, seconds: float) -> None:
         route = scope.get("route")
         path = getattr(route, "path", "other")  # of the route: ids in a path would make a label each
-        self._metrics.requests.labels(path, status).inc()
-        self._metrics.seconds.labels(path).observe(seconds)
+        self._metrics.note_request(path, status, seconds)
         if log.isEnabledFor(logging.INFO):
             caller = scope["state"].get("caller") if "state" in scope else None
             who = caller.name if caller is not None else "-"

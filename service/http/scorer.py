@@ -10,11 +10,10 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from queue import Queue
+from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -40,9 +39,9 @@ if TYPE_CHECKING:
     from opentelemetry.trace import SpanContext
 
 MOST_TURN = 256
-"""Events in a turn, unless one request brings more."""
-MOST_LABELLED = 1
-"""Turns that are labelled and wait to be committed."""
+"""Events in a turn; the request that reaches it is still part of it."""
+FEW = 32
+"""Events that are never too slow: a turn of so many takes hardly longer than one of a single event."""
 LEAST_EXCERPT = 0.9
 """Extraction probability from which the beginning of a prompt is kept, where excerpts are: a match has more."""
 _TRIES = 3
@@ -77,6 +76,7 @@ class _Turn:
     answers: list[Answer | None]
     waves: Sequence[_Wave]
     pipeline: Pipeline
+    began: float
 
 
 class _NotTriedError(StoreError):
@@ -108,12 +108,12 @@ class Scorer:
         self._away_since, self._trying = 0.0, False
         self.published: Published | None = None
         self._most_waiting, self._most_wait = most_waiting, most_wait
-        self._jobs: deque[_Job] = deque()
-        self._queued = 0
-        self._pace = 0.0  # seconds an event of a full turn: small ones take longer by the event, and say less
-        self._wake = threading.Condition()
-        self._stopping = False
-        self._labelled: Queue[_Turn | None] = Queue(MOST_LABELLED)
+        self._waiting = 0  # events without an answer; the event loop alone counts them
+        self._pace = 0.0  # seconds from one answer to the next, of late
+        self._answered = 0.0
+        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
+        self._labelled: SimpleQueue[_Turn | None] = SimpleQueue()
+        self._free = threading.Semaphore()  # held by a turn that is labelled and waits to be committed
         works = (self._label_all, self._commit_all)
         self._threads = [threading.Thread(target=work, name="scorer", daemon=True) for work in works]
 
@@ -123,9 +123,7 @@ class Scorer:
 
     def stop(self) -> None:
         """Score what waits, then end."""
-        with self._wake:
-            self._stopping = True
-            self._wake.notify()
+        self._jobs.put(None)
         for thread in self._threads:
             thread.join()
 
@@ -133,52 +131,60 @@ class Scorer:
         """Told by whoever used the store since."""
         self.away = None
 
-    def submit(self, events: Sequence[Event]) -> asyncio.Future[list[Answer]]:
-        """Answers for events, in order, once they are committed. While the store is away, one request at a
-        time tries it.
+    def refusal(self, n: int) -> Problem | None:
+        """503, with when to try again, if n more events would wait too long, or for a store that is away and that
+        another request tries; counted as received, and as shed or failed.
 
-        Raises:
-            Problem: 503, with when to try again; what was refused is counted as shed.
+        By Little's law the wait is how many are there already, times how long one takes.
         """
         if self.away is not None and self._trying:
-            self._metrics.failed.inc(len(events))
-            raise _without_store(self.away)
-        queued = self._queued
-        expected = (queued + len(events)) * self._pace
-        if queued and (queued + len(events) > self._most_waiting or expected > self._most_wait):
-            self._metrics.shed.inc(len(events))
-            raise unavailable("overloaded", f"{queued:,} events wait to be scored: try again.", 1 + int(expected))
+            self._metrics.received.inc(n)
+            self._metrics.failed.inc(n)
+            return _without_store(self.away)
+        there, expected = self._waiting, self._waiting * self._pace
+        too_many = there + n > self._most_waiting
+        too_slow = there + n > FEW and expected > self._most_wait
+        if not there or not (too_many or too_slow):
+            return None
+        self._metrics.received.inc(n)
+        self._metrics.shed.inc(n)
+        return unavailable("overloaded", f"{there:,} events wait to be scored: try again.", 1 + int(expected))
+
+    def submit(self, events: Sequence[Event]) -> asyncio.Future[list[Answer]]:
+        """Answers for events, in order, once they are committed."""
         answer: asyncio.Future[list[Answer]] = asyncio.get_running_loop().create_future()
-        with self._wake:
-            self._trying = True
-            span = self._traces.here() if self._traces is not None else None
-            self._jobs.append(_Job(events, answer, time.monotonic(), span))
-            self._queued += len(events)
-            self._wake.notify()
+        self._trying = True
+        self._waiting += len(events)
+        span = self._traces.here() if self._traces is not None else None
+        self._jobs.put(_Job(events, answer, time.monotonic(), span))
         return answer
 
-    def _take(self) -> list[_Job]:
-        """What waits, up to MOST_TURN events; nothing once it is time to end."""
-        with self._wake:
-            self._wake.wait_for(lambda: self._jobs or self._stopping)
-            jobs: list[_Job] = []
-            n = 0
-            while self._jobs and (not jobs or n + len(self._jobs[0].events) <= MOST_TURN):
-                jobs.append(self._jobs.popleft())
-                n += len(jobs[-1].events)
-            self._queued -= n
-            return jobs
+    def _take(self) -> tuple[list[_Job], bool]:
+        """What waits, up to MOST_TURN events, once the turn before is being committed; and whether nothing comes after.
+
+        Nothing is labelled ahead of that: more come meanwhile, and what is done at once costs less.
+        """
+        self._free.acquire()
+        jobs: list[_Job] = []
+        n = 0
+        while n < MOST_TURN and not (jobs and self._jobs.empty()):
+            job = self._jobs.get()
+            if job is None:
+                return jobs, True
+            jobs.append(job)
+            n += len(job.events)
+        return jobs, False
 
     def _label_all(self) -> None:
-        while jobs := self._take():
-            began = time.perf_counter()
-            with self._span("label", jobs):
-                turn = self._label(jobs)
-            self._labelled.put(turn)  # waits while the disk is behind, and counts that too
-            took = time.perf_counter() - began
-            self._pace += _SMOOTHING * (took / max(len(turn.answers), MOST_TURN) - self._pace)
-            self._metrics.turn.observe(took)
-            self._metrics.turn_events.observe(len(turn.answers))
+        ended = False
+        while not ended:
+            jobs, ended = self._take()
+            if jobs:
+                began = time.perf_counter()
+                with self._span("label", jobs):
+                    turn = self._label(jobs, began)
+                self._metrics.label.observe(time.perf_counter() - began)
+                self._labelled.put(turn)
         self._labelled.put(None)
 
     def _span(self, name: str, jobs: Sequence[_Job]) -> AbstractContextManager[None]:
@@ -188,7 +194,7 @@ class Scorer:
         n_chars = sum(len(event.prompt) for job in jobs for event in job.events)
         return self._traces.span(name, [job.span for job in jobs], n_events=n_events, n_chars=n_chars)
 
-    def _label(self, jobs: Sequence[_Job]) -> _Turn:
+    def _label(self, jobs: Sequence[_Job], began: float) -> _Turn:
         pipeline, events = self.pipeline, [event for job in jobs for event in job.events]
         answers: list[Answer | None] = [None] * len(events)
         try:
@@ -200,7 +206,7 @@ class Scorer:
                     waves.append(self._wave(pipeline, events, [i]))
                 except Exception as error:  # noqa: BLE001
                     answers[i] = _our_fault(error)
-        return _Turn(jobs, answers, waves, pipeline)
+        return _Turn(jobs, answers, waves, pipeline, began)
 
     def _wave(self, pipeline: Pipeline, events: Sequence[Event], places: Sequence[int]) -> _Wave:
         own = [events[i] for i in places]
@@ -210,66 +216,55 @@ class Scorer:
         return _Wave(places, labelled, [event.supplied for event in own], contexts, excerpts)
 
     def _commit_all(self) -> None:
-        """Commit all that is labelled by now in one transaction, and answer."""
-        ended = False
-        while not ended:
-            turns = [self._labelled.get()]
-            while not self._labelled.empty():
-                turns.append(self._labelled.get())
-            ended = None in turns
-            labelled = [turn for turn in turns if turn is not None]
-            if labelled:
-                with self._span("commit", [job for turn in labelled for job in turn.jobs]):
-                    self._commit(labelled)
+        """Commit each turn in one transaction, and answer."""
+        while (turn := self._labelled.get()) is not None:
+            self._free.release()
+            with self._span("commit", turn.jobs):
+                self._commit(turn)
+            now, n = time.perf_counter(), len(turn.answers)
+            took = now - max(turn.began, self._answered)
+            self._pace += _SMOOTHING * (took / max(n, FEW) - self._pace)
+            self._answered = now
+            self._metrics.turn.observe(now - turn.began)
+            self._metrics.turn_events.observe(n)
 
-    def _commit(self, turns: Sequence[_Turn]) -> None:
-        asked = max((job.asked for turn in turns for job in turn.jobs), default=0.0)
+    def _commit(self, turn: _Turn) -> None:
+        asked = max((job.asked for job in turn.jobs), default=0.0)
         try:
             if self.away is not None and asked < self._away_since:
                 raise _NotTriedError(self.away)  # it has waited for one attempt, which may have taken long
-            recorded = iter(self._record([wave for turn in turns for wave in turn.waves], turns))
+            recorded = self._record(turn)
             self.away = None
         except StoreError as error:
             if not isinstance(error, _NotTriedError | StoreConflictError):
                 self.away, self._away_since = str(error), time.monotonic()
-            for turn in turns:
-                _fill(turn, _without_store(str(error)))
+            _fill(turn, _without_store(str(error)))
         except Exception as error:  # noqa: BLE001 (the edge)
-            if len(turns) > 1:
-                for turn in turns:
-                    self._commit([turn])
-                return
-            for turn in turns:
-                _fill(turn, _our_fault(error))
+            _fill(turn, _our_fault(error))
         else:
-            for turn in turns:
-                self._say(turn, recorded)
+            self._say(turn, recorded)
         self._trying = False
-        for turn in turns:
-            self._count(turn)
-            _deliver(turn)
+        self._count(turn)
+        self._deliver(turn)
 
-    def _record(self, waves: Sequence[_Wave], turns: Sequence[_Turn]) -> list[Recorded]:
+    def _record(self, turn: _Turn) -> list[Recorded]:
         if self.published is None:
             raise StoreError("No verdicts are published yet.")
         now = time.time_ns() // 1000
-        baselines = turns[0].pipeline.baselines if turns else self.pipeline.baselines
         for left in reversed(range(_TRIES)):
             try:
                 with self._store.writing(self._store_seconds) as connection:
-                    return [
-                        part for joined in _joined(waves) for part in _record_joined(connection, joined, baselines, now)
-                    ]
+                    return [_recorded(connection, wave, turn.pipeline.baselines, now) for wave in turn.waves]
             except StoreConflictError:
                 if not left:
                     raise
         raise AssertionError("unreachable")
 
-    def _say(self, turn: _Turn, recorded: Iterator[Recorded]) -> None:
+    def _say(self, turn: _Turn, recorded: Sequence[Recorded]) -> None:
         published = self.published
         assert published is not None  # once published, always
-        for wave in turn.waves:
-            said = say(wave.labelled.labels, next(recorded), turn.pipeline, published)
+        for wave, done in zip(turn.waves, recorded, strict=True):
+            said = say(wave.labelled.labels, done, turn.pipeline, published)
             for place, answer in zip(wave.places, said, strict=True):
                 turn.answers[place] = answer
 
@@ -280,6 +275,24 @@ class Scorer:
         self._metrics.failed.inc(failed)
         self._metrics.rejected.inc(len(problems) - failed)
 
+    def _deliver(self, turn: _Turn) -> None:
+        """Hand answers to the event loops that wait for them."""
+        by_loop: dict[asyncio.AbstractEventLoop, list[tuple[_Job, list[Answer]]]] = {}
+        answers = [answer for answer in turn.answers if answer is not None]
+        start = 0
+        for job in turn.jobs:
+            part = answers[start : start + len(job.events)]
+            start += len(job.events)
+            by_loop.setdefault(job.answer.get_loop(), []).append((job, part))
+        for loop, parts in by_loop.items():
+            loop.call_soon_threadsafe(self._settle, parts)
+
+    def _settle(self, parts: Sequence[tuple[_Job, list[Answer]]]) -> None:
+        for job, answers in parts:
+            self._waiting -= len(job.events)
+            if not job.answer.done():  # the caller may have gone
+                job.answer.set_result(answers)
+
 
 def _excerpts(events: Sequence[Event], labels: pa.Table, most: int) -> dict[str, tuple[float, str]]:
     """Of the events that say much: by their ids, p_extraction and the redacted beginning."""
@@ -288,40 +301,17 @@ def _excerpts(events: Sequence[Event], labels: pa.Table, most: int) -> dict[str,
     return {event.event_id: (p, excerpt(event.prompt, most)) for event, p in pairs if p >= LEAST_EXCERPT}
 
 
-def _joined(waves: Sequence[_Wave]) -> list[list[_Wave]]:
-    """Waves in order, together as long as no event id is repeated: what is recorded at once costs less."""
-    joined: list[list[_Wave]] = []
-    seen: set[str] = set()
-    for wave in waves:
-        ids = set(wave.labelled.labels["event_id"].to_pylist())
-        if not joined or seen & ids:
-            joined.append([])
-            seen = set()
-        joined[-1].append(wave)
-        seen |= ids
-    return joined
-
-
-def _record_joined(
-    connection: Connection, waves: Sequence[_Wave], baselines: Baselines, now: int
-) -> Iterator[Recorded]:
-    """Record waves at once; what became of each."""
-    labels = pa.concat_tables([wave.labelled.labels for wave in waves])
-    units = pa.concat_tables([wave.labelled.units for wave in waves])
-    supplied = [own for wave in waves for own in wave.supplied]
-    contexts = [context for wave in waves for context in wave.contexts]
-    done, start = record(connection, labels, units, supplied, baselines, now, contexts), 0
-    excerpts = {name: one for wave in waves for name, one in wave.excerpts.items()}
-    if excerpts:
+def _recorded(connection: Connection, wave: _Wave, baselines: Baselines, now: int) -> Recorded:
+    """Record a wave; what became of its events."""
+    labels = wave.labelled.labels
+    done = record(connection, labels, wave.labelled.units, wave.supplied, baselines, now, wave.contexts)
+    if wave.excerpts:
         rows = zip(labels["event_id"].to_pylist(), done.fates, done.accounts, strict=True)
-        counted = [(name, one) for name, fate, one in rows if fate is Fate.COUNTED and name in excerpts]
+        counted = [(name, one) for name, fate, one in rows if fate is Fate.COUNTED and name in wave.excerpts]
         keep_excerpts(
-            connection, [(one.number, name, now, *excerpts[name]) for name, one in counted if one is not None]
+            connection, [(one.number, name, now, *wave.excerpts[name]) for name, one in counted if one is not None]
         )
-    for wave in waves:
-        end = start + len(wave.places)
-        yield Recorded(done.fates[start:end], done.accounts[start:end])
-        start = end
+    return done
 
 
 def _without_store(reason: str) -> Problem:
@@ -360,22 +350,3 @@ def _batch(events: Sequence[Event]) -> pa.RecordBatch:
         pa.array([event.prompt for event in events], pa.string()),
     ]
     return pa.RecordBatch.from_arrays(columns, schema=EVENT_SCHEMA)
-
-
-def _deliver(turn: _Turn) -> None:
-    """Hand answers to the event loops that wait for them."""
-    by_loop: dict[asyncio.AbstractEventLoop, list[tuple[_Job, list[Answer]]]] = {}
-    answers = [answer for answer in turn.answers if answer is not None]
-    start = 0
-    for job in turn.jobs:
-        part = answers[start : start + len(job.events)]
-        start += len(job.events)
-        by_loop.setdefault(job.answer.get_loop(), []).append((job, part))
-    for loop, parts in by_loop.items():
-        loop.call_soon_threadsafe(_settle, parts)
-
-
-def _settle(parts: Sequence[tuple[_Job, list[Answer]]]) -> None:
-    for job, answers in parts:
-        if not job.answer.done():  # the caller may have gone
-            job.answer.set_result(answers)

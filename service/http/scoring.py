@@ -33,6 +33,9 @@ async def score(request: Request) -> Response:
     The evidence is committed before the answer. The same event_id again counts nothing and is answered alike.
     """
     service = service_of(request)
+    refusal = service.scorer.refusal(1)  # before the body is read: to refuse must cost little
+    if refusal is not None:
+        raise refusal
     document = await document_of(request)
     metrics = service.metrics
     metrics.received.inc()
@@ -53,6 +56,9 @@ async def score_batch(request: Request) -> Response:
     """Score up to 1,000 prompts: for each, in order, what /v1/score would say, or a problem."""
     service = service_of(request)
     records = parse_batch(await document_of(request))
+    refusal = service.scorer.refusal(len(records))
+    if refusal is not None:
+        raise refusal
     metrics = service.metrics
     metrics.received.inc(len(records))
     try:

@@ -15,6 +15,8 @@ from classifier.types import LEVELS, TARGETS, UNIT_SCHEMA, Channel
 
 _BITS = 3  # of a level, 0..7
 _SHIFTS = [_BITS * (len(TARGETS) - 1 - c) for c in range(len(TARGETS))]
+_ALL_HITS = slice(HITS.start, HITS_ANY.stop)
+_HIST_STARTS = np.arange(len(TARGETS)) * (LEVELS + 1)
 
 
 def to_signed(keys: NDArray[np.uint64]) -> NDArray[np.int64]:
@@ -99,12 +101,10 @@ def count_units(rows: Sequence[Unit], step: NDArray[np.int64], n_steps: int) -> 
     cells = np.array([(row.channel, row.y, row.y_public, row.levels) for row in rows], np.int64).reshape(-1, 4)
     channel, y, public, levels = cells.T
     own = channel == Channel.SIGNATURE
+    hits = np.stack([y[own], y[own] | public[own]], axis=1)[:, :, None] >> np.arange(len(TARGETS)) & 1
     np.add.at(counts[:, N1], step[own], 1)
-    theirs, rest = step[~own], levels[~own]
-    for c, shift in enumerate(_SHIFTS):
-        np.add.at(counts[:, HITS][:, c], step[own], (y[own] >> c) & 1)
-        np.add.at(counts[:, HITS_ANY][:, c], step[own], ((y[own] | public[own]) >> c) & 1)
-        np.add.at(counts[:, HIST], (theirs, c * (LEVELS + 1) + (rest >> shift & LEVELS)), 1)
+    np.add.at(counts[:, _ALL_HITS], step[own], hits.reshape(len(hits), 2 * len(TARGETS)))
+    np.add.at(counts[:, HIST], (step[~own, None], _HIST_STARTS + (levels[~own, None] >> _SHIFTS & LEVELS)), 1)
     return counts
 
 

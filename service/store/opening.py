@@ -42,6 +42,7 @@ class Store:
     def __init__(self, url: URL) -> None:
         self.url = url
         self.engine = _engine(url)
+        self._driver_error: type[Exception] = self.engine.dialect.loaded_dbapi.Error
 
     @property
     def is_sqlite(self) -> bool:
@@ -61,6 +62,7 @@ class Store:
             StoreError: the database cannot be reached, or was lost; nothing, or all, was committed.
         """
         with self._connected(seconds) as connection:
+            connection.begin()  # statements that go straight to the driver would not
             if self.is_sqlite:
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
             yield connection
@@ -78,7 +80,7 @@ class Store:
 
     @contextmanager
     def _connected(self, seconds: float) -> Iterator[Connection]:
-        with _store_errors(self.url), self.engine.connect() as connection:
+        with _store_errors(self.url, self._driver_error), self.engine.connect() as connection:
             if not self.is_sqlite:
                 _set_patience(connection, seconds)
             yield connection
@@ -145,14 +147,16 @@ def _set_patience(connection: Connection, seconds: float) -> None:
 
 
 @contextmanager
-def _store_errors(url: URL) -> Iterator[None]:
+def _store_errors(url: URL, of_driver: type[Exception]) -> Iterator[None]:
+    """The driver's errors, whichever way they come, as the store's own."""
     try:
         yield
-    except DBAPIError as error:
+    except (DBAPIError, of_driver) as error:
+        origin = error.orig if isinstance(error, DBAPIError) else error
         place = url.render_as_string(hide_password=True)
-        state = getattr(error.orig, "sqlstate", None)
+        state = getattr(origin, "sqlstate", None)
         kind = StoreConflictError if state is not None and state[:2] in _CONFLICTS else StoreError
         raise kind(
-            f"The store {place} cannot be used ({type(error.orig).__name__}): see that it is there, up to date "
+            f"The store {place} cannot be used ({type(origin).__name__}): see that it is there, up to date "
             "(probewatch store upgrade) and has room."
         ) from error

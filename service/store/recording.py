@@ -26,8 +26,8 @@ from service.store.codec import EventKey, Unit, count_units, event_key, to_signe
 from service.store.context import record_context
 from service.store.exemptions import excused
 from service.store.schema import COUNTED, LEAST_LOG_M, accounts, records, states, units, uses
-from service.store.statements import lookup, upsert, write_many
-from service.store.traffic import record_traffic
+from service.store.statements import fetch, upsert, write_many
+from service.store.traffic import Counted, record_traffic
 
 MOST_LOG_M = 30
 """Beyond this M every population is flagged by, up to a billion accounts; later rises decide nothing."""
@@ -36,20 +36,21 @@ _SEEN = """
 SELECT e.id_high, e.id_low, e.account_no FROM {keys}
 JOIN events e ON e.id_high = CAST(k.value ->> 0 AS BIGINT) AND e.id_low = CAST(k.value ->> 1 AS BIGINT)
 """
-_ACCOUNTS = """
-SELECT a.*, s.state, s.last_event FROM {keys}
+_COLUMNS = [column.name for column in accounts.columns]
+_ACCOUNTS = f"""
+SELECT {", ".join(f"a.{name}" for name in _COLUMNS)}, s.state, s.last_event FROM {{keys}}
 JOIN accounts a ON a.account_id = CAST(k.value ->> 0 AS TEXT) LEFT JOIN states s ON s.account_no = a.account_no
 ORDER BY a.account_no
 """
-_NUMBERS = "SELECT a.account_id FROM {keys} JOIN accounts a ON a.account_id = CAST(k.value ->> 0 AS TEXT)"
 _IDS = "SELECT a.account_id FROM {keys} JOIN accounts a ON a.account_no = CAST(k.value ->> 0 AS BIGINT)"
-_ALL_UNITS = "SELECT u.* FROM {keys} JOIN units u ON u.account_no = CAST(k.value ->> 0 AS BIGINT)"
+_UNIT = ", ".join(f"u.{name}" for name in Unit._fields)
+_ALL_UNITS = f"SELECT {_UNIT} FROM {{keys}} JOIN units u ON u.account_no = CAST(k.value ->> 0 AS BIGINT)"
 _LOCK = (
     "SELECT a.account_no FROM {keys} JOIN accounts a ON a.account_id = CAST(k.value ->> 0 AS TEXT) "
     "ORDER BY a.account_no FOR UPDATE OF a"
 )
-_UNITS = """
-SELECT u.* FROM {keys}
+_UNITS = f"""
+SELECT {_UNIT} FROM {{keys}}
 JOIN units u ON u.account_no = CAST(k.value ->> 0 AS BIGINT) AND u.channel = CAST(k.value ->> 1 AS SMALLINT)
             AND u.key = CAST(k.value ->> 2 AS BIGINT)
 """
@@ -57,7 +58,7 @@ _NEW_ACCOUNT = (
     f"INSERT INTO accounts (account_id, n_prompts, {', '.join(COUNTED)}, first_seen, last_seen, n_units, log_max_e, "
     f"log_review) VALUES (?, 0, {', '.join('0' for _ in COUNTED)}, ?, ?, 0, 0, 0) ON CONFLICT (account_id) DO NOTHING"
 )
-_TOTALS = [column.name for column in accounts.columns if column.name not in ("account_no", "account_id")]
+_TOTALS = [name for name in _COLUMNS if name not in ("account_no", "account_id")]
 _UPDATE_ACCOUNT = f"UPDATE accounts SET {', '.join(f'{name} = ?' for name in _TOTALS)} WHERE account_no = ?"
 _NEW_EVENT = "INSERT INTO events (id_high, id_low, account_no, received) VALUES (?, ?, ?, ?)"
 _UPSERT_UNIT, _UPSERT_STATE, _UPSERT_RECORD = upsert(units), upsert(states), upsert(records)
@@ -141,22 +142,22 @@ def record(
     new = [i for i, key in enumerate(keys) if key not in seen]
     if len(new) < len(ids):
         observed = observed.filter(pc.is_in(observed["event_id"], pa.array([ids[i] for i in new], pa.string())))
-    fresh = labels.take(pa.array(new, pa.int64()))
-    _begin_accounts(connection, fresh)
-    known = read_accounts(connection, names)
+        labels = labels.take(pa.array(new, pa.int64()))
+    times = _times(labels)
+    known = _opened(connection, names, [names[i] for i in new], times)
     own = [known[names[i]] for i in new]
-    events = [(keys[i], known[names[i]].number) for i in new]
-    write_many(connection, _NEW_EVENT, [(*key, number, now) for key, number in events if key is not None])
+    events = [(*key, one.number, now) for i, one in zip(new, own, strict=True) if (key := keys[i]) is not None]
+    write_many(connection, _NEW_EVENT, events)
     numbers = [known[name].number for name in observed["account_id"].to_pylist()]
     touched = {one.number: one for one in own}
     rows = units_of(observed, numbers)
     _advance(connection, _store_units(connection, rows, touched), touched, baselines)
-    _add_up(fresh, own)
-    _record_uses(connection, fresh, own)
-    own_numbers = [one.number for one in own]
-    record_traffic(connection, fresh, own_numbers)
+    counted = Counted([one.number for one in own], times, labels["capability"].to_pylist(), _matched(labels))
+    _add_up(counted, own)
+    _record_uses(connection, labels, own, times)
+    record_traffic(connection, counted)
     if contexts:
-        record_context(connection, fresh, own_numbers, [contexts[i] for i in new])
+        record_context(connection, labels, counted.numbers, [contexts[i] for i in new])
     write_many(connection, _UPDATE_ACCOUNT, [_totals_row(one) for one in touched.values()])
     fates = [_fate(seen, key, known.get(name)) for key, name in zip(keys, names, strict=True)]
     return Recorded(fates, [known.get(name) for name in names])
@@ -166,10 +167,9 @@ def read_accounts(connection: Connection, names: Iterable[str]) -> dict[str, Acc
     """Accounts by id, those that are known; in PostgreSQL their rows are locked until the transaction ends."""
     keys, found = [(name,) for name in dict.fromkeys(names)], {}
     if connection.dialect.name == "postgresql":  # first, on its own: a join would show states as of before the wait
-        lookup(connection, _LOCK, keys)
-    for row in lookup(connection, _ACCOUNTS, keys):
-        totals = dict(row._mapping)
-        state, last_event = totals.pop("state"), totals.pop("last_event")
+        fetch(connection, _LOCK, keys)
+    for *values, state, last_event in fetch(connection, _ACCOUNTS, keys) if keys else ():
+        totals = dict(zip(_COLUMNS, values, strict=True))
         states = np.frombuffer(state, STATE) if state is not None else empty_states(1)
         found[totals["account_id"]] = Account(totals, states, last_event if last_event is not None else "")
     return found
@@ -181,7 +181,7 @@ def _totals_row(account: Account) -> tuple[Any, ...]:
 
 def _seen(connection: Connection, keys: Sequence[EventKey]) -> dict[EventKey | None, int]:
     """Accounts of the events that were counted before."""
-    rows = lookup(connection, _SEEN, keys) if keys else []
+    rows = fetch(connection, _SEEN, keys) if keys else []
     return {EventKey(high, low): number for high, low, number in rows}
 
 
@@ -191,14 +191,16 @@ def _fate(seen: Mapping[EventKey | None, int], key: EventKey | None, account: Ac
     return Fate.KNOWN if account is not None and account.number == seen[key] else Fate.FOREIGN
 
 
-def _begin_accounts(connection: Connection, labels: pa.Table) -> None:
-    """Make rows for accounts that have none."""
-    first: dict[str, int] = {}
-    for name, us in zip(labels["account_id"].to_pylist(), _times(labels), strict=True):
-        first.setdefault(name, us)
-    known = {row.account_id for row in lookup(connection, _NUMBERS, [(name,) for name in first])}
-    new = [(name, us, us) for name, us in sorted(first.items()) if name not in known]
-    write_many(connection, _NEW_ACCOUNT, new)
+def _opened(
+    connection: Connection, names: Sequence[str], senders: Sequence[str], times: Sequence[int]
+) -> dict[str, Account]:
+    """Accounts by id; those who sent something, and when, have a row made if they have none."""
+    known = read_accounts(connection, names)
+    first = {name: us for name, us in zip(reversed(senders), reversed(times), strict=True) if name not in known}
+    if first:
+        write_many(connection, _NEW_ACCOUNT, [(name, us, us) for name, us in sorted(first.items())])
+        known |= read_accounts(connection, first)
+    return known
 
 
 def _store_units(connection: Connection, rows: Sequence[Unit], own: Mapping[int, Account]) -> _Changes:
@@ -208,7 +210,7 @@ def _store_units(connection: Connection, rows: Sequence[Unit], own: Mapping[int,
         known = best.get(row[:3])
         if known is None or row.rank < known.rank:
             best[row[:3]] = row
-    stored = {row[:3]: Unit(*row) for row in lookup(connection, _UNITS, list(best))}
+    stored = {row[:3]: Unit(*row) for row in fetch(connection, _UNITS, list(best))}
     moved = [row for key, row in best.items() if key in stored and row.rank < stored[key].rank]
     new = [row for key, row in best.items() if key not in stored]
     write_many(connection, _UPSERT_UNIT, new + moved)
@@ -298,17 +300,15 @@ def _replay(connection: Connection, late: Mapping[int, Account], baselines: Base
         write_many(connection, f"DELETE FROM {name} WHERE account_no = ?", [(number,) for number in late])
     for one in late.values():
         one.state, one.last_event = empty_states(1), ""
-    rows = [Unit(*row) for row in lookup(connection, _ALL_UNITS, [(number,) for number in late])]
+    rows = [Unit(*row) for row in fetch(connection, _ALL_UNITS, [(number,) for number in late])]
     days = _begin_days(connection, rows, late)
     _fold(connection, rows, late, baselines)
     return days
 
 
-def _add_up(labels: pa.Table, own: Sequence[Account]) -> None:
+def _add_up(counted: Counted, own: Sequence[Account]) -> None:
     """Add events to the totals of their accounts."""
-    matched = labels["template_id"].is_valid().to_pylist()
-    rows = zip(own, labels["capability"].to_pylist(), matched, _times(labels), strict=True)
-    for account, capability, has_match, us in rows:
+    for account, us, capability, has_match in zip(own, *counted[1:], strict=True):
         totals = account.totals
         totals["n_prompts"] += 1
         totals[f"n_{capability}"] += 1
@@ -317,18 +317,22 @@ def _add_up(labels: pa.Table, own: Sequence[Account]) -> None:
         totals["last_seen"] = max(totals["last_seen"], us)
 
 
-def _record_uses(connection: Connection, labels: pa.Table, own: Sequence[Account]) -> None:
+def _record_uses(connection: Connection, labels: pa.Table, own: Sequence[Account], times: Sequence[int]) -> None:
     """Add events that match a family to what is known of who uses it."""
-    matched = labels["template_family"].is_valid().to_numpy()
-    rows, times = labels.filter(pa.array(matched)), np.array(_times(labels))[matched].tolist()
-    scaffolds = to_signed(np.array([one[0] for one in rows["scaffolds"].to_pylist()], np.uint64)).tolist()
-    columns = (rows["template_family"].to_pylist(), rows["technique"].to_pylist(), scaffolds, times)
-    who = [own[i].number for i in np.flatnonzero(matched).tolist()]
-    uses_made = [
-        (number, family, technique if technique is not None else "", scaffold, 1, us, us)
-        for number, family, technique, scaffold, us in zip(who, *columns, strict=True)
-    ]
-    write_many(connection, _UPSERT_USE, uses_made)
+    families = labels["template_family"]
+    if families.null_count == len(families):
+        return
+    made = []
+    columns = (families.to_pylist(), labels["technique"].to_pylist(), labels["scaffolds"].to_pylist())
+    for one, us, family, technique, scaffolds in zip(own, times, *columns, strict=True):
+        if family is not None:
+            scaffold = to_signed(np.array(scaffolds[:1], np.uint64)).item()
+            made.append((one.number, family, technique if technique is not None else "", scaffold, 1, us, us))
+    write_many(connection, _UPSERT_USE, made)
+
+
+def _matched(labels: pa.Table) -> list[bool]:
+    return list(labels["template_id"].is_valid().to_pylist())
 
 
 def _times(labels: pa.Table) -> list[int]:
@@ -337,8 +341,8 @@ def _times(labels: pa.Table) -> list[int]:
 
 def replay_accounts(connection: Connection, numbers: Sequence[int], baselines: Baselines) -> None:
     """Make the states of accounts anew from their units, as after a change of baselines."""
-    names = lookup(connection, _IDS, [(number,) for number in numbers])
-    known = {one.number: one for one in read_accounts(connection, [row.account_id for row in names]).values()}
+    names = fetch(connection, _IDS, [(number,) for number in numbers])
+    known = {one.number: one for one in read_accounts(connection, [name for (name,) in names]).values()}
     days = _replay(connection, known, baselines)
     write_many(connection, _UPDATE_ACCOUNT, [_totals_row(one) for one in known.values()])
     write_many(connection, _CHANGED_DAY, [(day,) for day in sorted(days)])

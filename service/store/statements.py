@@ -1,8 +1,13 @@
-"""SQL that both databases understand, and the one word in which they differ. Stands after `schema`."""
+"""SQL that both databases understand, and the one word in which they differ. Stands after `schema`.
+
+What every answer waits for goes straight to the driver, in the transaction of the connection: on SQLAlchemy's way a
+statement costs more than in the database.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -13,18 +18,20 @@ _JSON_ROWS = {"sqlite": "json_each(?)", "postgresql": "json_array_elements(CAST(
 
 def lookup(connection: Connection, statement: str, keys: Iterable[Sequence[object]]) -> Sequence[Any]:
     """Rows that belong to keys: `{keys}` in the statement is a table `k` with them as JSON arrays in `value`."""
-    source = f"{_JSON_ROWS[connection.dialect.name]} AS k"
-    rows = orjson.dumps([[*key] for key in keys]).decode()
-    return connection.exec_driver_sql(_spelt(statement.replace("{keys}", source), connection), (rows,)).all()
+    return connection.exec_driver_sql(_spelt(statement, connection.dialect.name), (_json(keys),)).all()
+
+
+def fetch(connection: Connection, statement: str, keys: Iterable[Sequence[object]]) -> list[tuple[Any, ...]]:
+    """`lookup`, of rows without names, straight from the driver."""
+    cursor = connection.connection.cursor()
+    cursor.execute(_spelt(statement, connection.dialect.name), (_json(keys),))
+    return list(cursor.fetchall())
 
 
 def write_many(connection: Connection, statement: str, rows: Sequence[tuple[object, ...]]) -> None:
-    """Execute a statement for each of the rows that take the places of its question marks; nothing without rows.
-
-    Straight to the driver: tens of rows are written for every answer.
-    """
+    """Execute a statement for each of the rows that take the places of its question marks; nothing without rows."""
     if rows:
-        connection.exec_driver_sql(_spelt(statement, connection), list(rows))
+        connection.connection.cursor().executemany(_spelt(statement, connection.dialect.name), rows)
 
 
 def upsert(table: Table, given: dict[str, str] | None = None) -> str:
@@ -40,6 +47,12 @@ def upsert(table: Table, given: dict[str, str] | None = None) -> str:
     )
 
 
-def _spelt(statement: str, connection: Connection) -> str:
-    """A statement with the marks that the driver knows."""
-    return statement if connection.dialect.name == "sqlite" else statement.replace("?", "%s")
+def _json(keys: Iterable[Sequence[object]]) -> str:
+    return orjson.dumps([[*key] for key in keys]).decode()
+
+
+@lru_cache
+def _spelt(statement: str, dialect: str) -> str:
+    """A statement with the keys as a table, and the marks that the driver knows."""
+    spelt = statement.replace("{keys}", f"{_JSON_ROWS[dialect]} AS k")
+    return spelt if dialect == "sqlite" else spelt.replace("?", "%s")
