@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import text
 
 from classifier.campaigns import Campaigns
-from classifier.evidence import DAY_US
+from classifier.units import DAY_US
 from service.retention import REST, Retention, would_prune
 from service.settings import settings_of
 from service.store.campaigns import CampaignFinder, Families
