@@ -17,6 +17,7 @@ from typing import Any
 import httpx
 import requests
 import schemathesis
+from fastapi.routing import iter_route_contexts
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 from schemathesis import GenerationMode
@@ -28,6 +29,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
+from service.http.security import is_console
 from service.store.keys import Role, add_key
 from tests.console_store import token_in
 from tests.serving import Running, running
@@ -72,18 +74,13 @@ BODIES = st.one_of(
 )
 _TEXT_FIELDS = (
     *("id", "state", "reason", "until", "family", "prompt", "key", "next", "search", "decision", "capability"),
-    *("after", "since", "campaign", "cursor", "limit", "seen_since"),
+    *("after", "since", "campaign", "model", "organisation", "technique", "tier", "act", "run", "finding"),
 )
 _texts = st.text(max_size=20) | st.sampled_from(
     ["a", "watched", "exempted", "2027-01-31", "flag", "coding", "-1", "9" * 30]
 )
 QUERIES = st.dictionaries(st.sampled_from(_TEXT_FIELDS), _texts, max_size=5)
 JSON_CALLS = ("/v1/score", "/v1/score/batch", "/v1/accounts/a/reviews")
-FORMS = ("/try", "/account/review", "/login")
-PAGES = (
-    *("/", "/accounts", "/accounts.csv", "/account", "/account/sheet", "/campaign", "/campaigns", "/template"),
-    *("/templates", "/try", "/login", "/v1/accounts"),
-)
 
 
 def _damaged(event: dict[str, Any], at: int, piece: bytes) -> bytes:
@@ -133,10 +130,12 @@ class Fuzzed:
 
     def console(self, n: int, seeded: int) -> None:
         """`n` queries for every page, and `n` forms of every kind."""
-        for path in PAGES:
-            _run(partial(self._get, path), QUERIES, n, seeded)
-        for path in FORMS:
-            _run(partial(self._fill, path), QUERIES, n, seeded)
+        paths = {str(route.path) for route in iter_route_contexts(self.server.app.routes)}
+        for path in sorted(paths - {"/logout"}):
+            if is_console("GET", path):
+                _run(partial(self._get, path), QUERIES, n, seeded)
+            if is_console("POST", path):
+                _run(partial(self._fill, path), QUERIES, n, seeded)
 
     def close(self) -> None:
         self._browser.close()
@@ -152,8 +151,7 @@ class Fuzzed:
         self._note("POST", path, self.server.client.post(path, content=body, headers=headers))
 
     def _get(self, path: str, query: dict[str, str]) -> None:
-        headers = self._bearer if path.startswith("/v1") else {}
-        self._note("GET", path, self._browser.get(path, params=query, headers=headers))
+        self._note("GET", path, self._browser.get(path, params=query))
 
     def _fill(self, path: str, fields: dict[str, str]) -> None:
         self._note("POST", path, self._browser.post(path, data={**fields, "token": self._token}))
