@@ -129,7 +129,24 @@ def test_conduct_counts_what_the_evidence_counts() -> None:
     # units: the first of the scaffold (.5 -> 4/7, other .5 -> 4/7) and the question of its own (.3 -> 2/7, other 0)
     assert found.means == pytest.approx([(4 / 7 + 2 / 7) / 2, 0, 0, (4 / 7 + 0) / 2])
     assert found.match_rate == pytest.approx(1 / 5)
-    assert found.fold == 3
+    assert (found.fold, found.n_units) == (3, 2)
+
+
+def test_baselines_of_intent_are_of_accounts_that_have_a_mean_and_of_repositories_of_those_that_have_not() -> None:
+    """m2 of half of the sources; of both tiers where both saw them; the other half counted by the same rule."""
+    from training.calibrate import Conduct, calibrate
+
+    def seen(source: str, fold: int, n: int, mean: float) -> Conduct:
+        return Conduct("applications", source, fold, n, np.array([mean, 0.0, 0.0, 0.0]), 0.0)
+
+    small = [seen("many", 0, 1, float(i < 2)) for i in range(10)]  # a unit each, two of ten misread for certain
+    tested = [seen("one", 1, 1, 1.0), seen("large", 1, 30, 0.4), *(seen("kin", 1, 1, float(i < 5)) for i in range(10))]
+    baselines, strata = calibrate([seen("s", 0, 12, 0.1), *small, *tested])
+    assert baselines.m2 == pytest.approx((0.3, 1 / 7, 1 / 7, 1 / 7))
+    assert [(s.stratum, s.n, s.k) for s in strata] == [("applications", 12, 11), ("people", 0, 0), ("sources", 3, 2)]
+    baselines, strata = calibrate([seen("s", 0, 12, 0.1), *small, *tested], [seen("s", 0, 40, 0.35)])
+    assert baselines.m2[0] == pytest.approx(0.525)
+    assert [(s.stratum, s.k) for s in strata] == [("applications", 0), ("people", 0), ("sources", 0)]
 
 
 def test_thresholds_pay_for_false_alarms() -> None:

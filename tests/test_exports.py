@@ -21,6 +21,7 @@ import stix2
 import stix2validator
 from ocsf.v1_7_0.events import DetectionFinding
 
+from classifier.taxonomy import read_taxonomy
 from service.exports.carried import EXTENSION_ID
 from service.exports.ocsf import ocsf_lines
 from service.exports.pseudonyms import Pseudonyms
@@ -82,7 +83,8 @@ def leaks(content: str, rows: list[dict[str, Any]]) -> list[object]:
         three for row in rows for name in ("system", "prompt", "messages") for three in runs(str(row.get(name, "")))
     }
     ours = [ROOT / "service" / "report_words.py", *(ROOT / "service" / "exports").glob("*.py")]
-    own = {three for path in ours for three in runs(path.read_text(encoding="utf-8"))}
+    words = [*(path.read_text(encoding="utf-8") for path in ours), *(one.title for one in read_taxonomy())]
+    own = {three for text in words for three in runs(text)}
     return [*(id for id in sorted(ids) if id in content), *sorted(said & runs(content) - own)]
 
 

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from tests.fourth_capability import FAMILY, HARVEST, NEW, asks, changed_project, run
 from tests.training_data import SAMPLE, write_data
 
-STEPS, BATCHES, KEPT = 60, 60, 50
+STEPS, BATCHES, KEPT = 8, 40, 100
 TRAIN = f"""
 from dataclasses import replace
 from pathlib import Path
