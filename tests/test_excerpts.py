@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy import text
 
 from service.excerpts import excerpt, redacted
+from service.retention import prune
 from service.store.excerpts import MOST, READ, Excerpt, keep_excerpts, read_excerpts
 from service.store.keys import Role, add_key
 from tests.console_store import SAMPLE
@@ -96,14 +97,14 @@ def test_they_are_forgotten_in_time_and_with_the_account(tmp_path: Path) -> None
         assert n_of(server) == [n]
         with server.service.store.writing() as connection:
             connection.execute(text("UPDATE excerpts SET kept = kept - 3700000000"))
-        server.service._forget()
+        prune(server.service.store, server.service.settings, time.time_ns() // 1000, "test")
         assert n_of(server) == []
         server.client.post(
             "/v1/score/batch", json={"events": [{**one, "event_id": one["event_id"][1:]} for one in first]}
         )
         assert n_of(server) == [n]
     with running(f"sqlite:///{tmp_path / 'store.db'}") as off:
-        off.service._forget()
+        prune(off.service.store, off.service.settings, time.time_ns() // 1000, "test")
         assert n_of(off) == []
 
 

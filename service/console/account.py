@@ -117,7 +117,6 @@ def account_page(
         shades=SHADES,
         weekdays=WEEKDAYS,
         day_us=DAY_US,
-        keeps_excerpts=service.settings.excerpt_hours > 0,
         excerpts=_excerpts(request, seen) if with_excerpts and service.settings.excerpt_hours else None,
         figures={"path": path_figure(seen.path, threshold), "mix": activity_figure(periods, ("", "This account"))},
     )

@@ -145,10 +145,10 @@ def _beginning(text: str) -> tuple[int, Mix]:
     """The hour and mix of accounts that began together, as `beginning_key` wrote them."""
     try:
         hour, *shares = (int(part) for part in text.split("."))
-        if not 0 <= hour < 10**7:
+        if not 0 <= hour < 10**7 or len(shares) != len(CAPABILITIES):
             raise ValueError
-        return hour, Mix(*shares)
-    except (ValueError, TypeError):
+        return hour, tuple(shares)
+    except ValueError:
         raise Problem(422, "bad-filter", "began cannot be this: follow a link of the page on first uses.") from None
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from classifier.types import CAPABILITIES
 from classifier.units import DAY_US
 from service.console.pages import PageRoute, page
 from service.console.plots import MOST_MODELS, models_figure
@@ -153,14 +154,15 @@ def model_sums(days: Sequence[ModelDay]) -> list[ModelSums]:
 
 def beginning_key(one: Beginning) -> str:
     """What /accounts takes as `began`."""
-    mix = one.mix
-    return f"{one.hour}.{mix.coding}.{mix.agentic_reasoning}.{mix.long_horizon_planning}"
+    return ".".join(map(str, (one.hour, *one.mix)))
 
 
 def mix_words(mix: Mix) -> str:
     """A mix in words: `coding 75 %, agentic 25 %`."""
-    named = [f"{title_of(name)} {percent(value / MIX_STEPS)}" for name, value in vars(mix).items() if value]
-    return ", ".join(named) if named else "none of the three capabilities"
+    named = [
+        f"{title_of(name)} {percent(value / MIX_STEPS)}" for name, value in zip(CAPABILITIES, mix, strict=True) if value
+    ]
+    return ", ".join(named) if named else "none of the capabilities"
 
 
 def _summary(models: Sequence[ModelSums]) -> str:

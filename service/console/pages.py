@@ -18,7 +18,7 @@ from service.console.assets import asset_path, text_of
 from service.console.forms import give_visit, token_of, visit_of
 from service.console.links import link_to
 from service.console.standing import moment_of
-from service.http.access import caller_of
+from service.http.access import caller_of, service_of
 from service.http.problems import Problem
 from service.report import make_environment
 from service.report_plots import script_json
@@ -66,6 +66,7 @@ def page(request: Request, name: str, *, status: int = 200, figures: object = No
         .render(
             **view,
             here=request.url.path,
+            keeps_excerpts=service_of(request).settings.excerpt_hours > 0,
             who=getattr(request.state, "caller", None),
             token=token_of(visit),
             figures=Markup(script_json(figures)) if figures else None,

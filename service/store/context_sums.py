@@ -11,6 +11,7 @@ from math import log
 
 from sqlalchemy import ColumnElement, Connection, Text, and_, bindparam, case, func, select, text
 
+from classifier.types import CAPABILITIES
 from classifier.units import DAY_US
 from classifier.verdicts import Thresholds
 from service.store.schema import accounts, end_users
@@ -93,13 +94,8 @@ class Organisation:
     n_users: int
 
 
-@dataclass(frozen=True)
-class Mix:
-    """Shares of coding, agentic reasoning and planning among an account's prompts, in quarters."""
-
-    coding: int
-    agentic_reasoning: int
-    long_horizon_planning: int
+Mix = tuple[int, ...]
+"""Shares of each of CAPABILITIES among an account's prompts, in quarters."""
 
 
 @dataclass(frozen=True)
@@ -178,7 +174,7 @@ def read_most_users(connection: Connection, n: int) -> list[int]:
 
 def began(hour: int, mix: Mix) -> ColumnElement[bool]:
     """Accounts of a `Beginning`."""
-    shares = zip(_shares(), (mix.coding, mix.agentic_reasoning, mix.long_horizon_planning), strict=True)
+    shares = zip(_shares(), mix, strict=True)
     first = accounts.c.first_seen
     return and_(
         *(first >= hour * HOUR_US, first < (hour + 1) * HOUR_US, accounts.c.n_prompts >= LEAST_PROMPTS),
@@ -187,10 +183,9 @@ def began(hour: int, mix: Mix) -> ColumnElement[bool]:
 
 
 def _shares() -> list[ColumnElement[int]]:
-    """Coding, agentic reasoning and planning, each in quarters of an account's prompts."""
-    names = ("n_coding", "n_agentic_reasoning", "n_long_horizon_planning")
+    """Of each of CAPABILITIES, in quarters of an account's prompts."""
     n = accounts.c.n_prompts
-    return [(MIX_STEPS * accounts.c[name] + n // 2) // n for name in names]
+    return [(MIX_STEPS * accounts.c[f"n_{name}"] + n // 2) // n for name in CAPABILITIES]
 
 
 def _organisations(connection: Connection, thresholds: Thresholds) -> list[Organisation]:
@@ -242,4 +237,4 @@ def _beginnings(connection: Connection, thresholds: Thresholds) -> list[Beginnin
 
 
 def _mix(row: object) -> Mix:
-    return Mix(*(int(getattr(row, f"share_{i}")) for i in range(3)))
+    return tuple(int(getattr(row, f"share_{i}")) for i in range(len(CAPABILITIES)))
