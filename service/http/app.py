@@ -19,6 +19,9 @@ from service.http.tracing import TraceRequests
 from service.settings import Settings
 from service.versions import version_of
 
+_YOUNG = 10_000
+"""Objects that are made before the garbage collector looks for lost ones among them."""
+
 
 def create_app(settings: Settings) -> FastAPI:
     """The app of one process. Raises BundleError or UsageError if it cannot be set up."""
@@ -29,6 +32,7 @@ def create_app(settings: Settings) -> FastAPI:
         service.start()
         yield
         service.stop()
+        gc.unfreeze()  # libraries tell of what is never let go of
 
     app = FastAPI(title="probewatch", version=version_of("probewatch"), lifespan=running, docs_url=None, redoc_url=None)
     app.state.service = service
@@ -53,5 +57,6 @@ def app_of_environment() -> FastAPI:
 
 def keep_what_is_loaded() -> None:
     """Have the garbage collector never again look through what stays until the process ends: some 300,000 objects, for
-    which requests would wait now and then."""
+    which requests would wait now and then. Of what comes later it looks through little at a time."""
     gc.freeze()
+    gc.set_threshold(_YOUNG)
