@@ -31,7 +31,7 @@ define install
 	touch $@
 endef
 
-.PHONY: help demo console test lint bench train clean data-is-named
+.PHONY: help demo console test lint audit bench train clean data-is-named
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s  %s\n", $$1, $$2 }' Makefile
@@ -54,6 +54,9 @@ lint: $(VENV)/.dev  ## ruff and mypy --strict
 	@$(RUN)/ruff check .
 	@$(RUN)/ruff format --check .
 	@$(RUN)/mypy --strict $(PACKAGES)
+
+audit: $(VENV)/.audit  ## known flaws in pinned dependencies, where their database can be reached
+	@$(RUN)/python .ci/audit.py $(VENV)/audit/bin/pip-audit .ci/constraints*.txt
 
 bench: $(VENV)/.base $(if $(DATA),$(VENV)/.training)  ## speed on this machine; with DATA=folder also what is found in it
 	@for file in tests/benchmarks/[a-z]*.py; do module=$${file%.py}; options=(); \
@@ -95,6 +98,14 @@ $(VENV)/.ray: $(VENV)/.base
 
 $(VENV)/.service: $(VENV)/.base
 	@$(call install,what the service takes on Linux servers,.[postgres$(,)fast])
+
+# pip-audit brings twenty packages that nothing else needs.
+$(VENV)/.audit: | $(VENV)/.created
+	@echo "installing pip-audit into $(VENV)/audit ..."
+	@'$(PYTHON)' -m venv --clear $(VENV)/audit
+	@$(VENV)/audit/bin/python -m pip install --no-compile --progress-bar off 'pip-audit>=2.10,<3' > $(VENV)/pip-audit.log 2>&1 \
+	  || { tail -n 20 $(VENV)/pip-audit.log >&2; echo "The install failed for the reason above (the whole log: $(VENV)/pip-audit.log)." >&2; exit 1; }
+	@touch $@
 
 # LiteLLM needs other versions of what the rest needs, and runs in other people's environments: so it has its own here too.
 $(VENV)/.litellm: .ci/constraints-litellm.txt | $(VENV)/.created

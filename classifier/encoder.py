@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 from scipy.sparse import _sparsetools
 
+from classifier.errors import BundleError
+
 try:
     import gigatoken
 except ImportError:  # no wheel for this machine; `Tokenizer.run_by` says so
@@ -225,9 +227,18 @@ class StaticEncoder:
 
     @classmethod
     def load(cls, tokenizer_path: Path, table_path: Path) -> StaticEncoder:
-        """Read `tokenizer.json` and `embeddings.safetensors` (tensors `rows` int8 [v, d], `scales` f32 [v])."""
-        tensors = load_file(table_path)
-        return cls(Tokenizer(tokenizer_path), tensors["rows"].astype(np.float32) * tensors["scales"][:, None])
+        """Read `tokenizer.json` and `embeddings.safetensors` (tensors `rows` int8 [v, d], `scales` f32 [v]).
+
+        Raises:
+            BundleError: the tokenizer knows tokens that the table has no row for.
+        """
+        tokenizer, tensors = Tokenizer(tokenizer_path), load_file(table_path)
+        if len(tensors["rows"]) < tokenizer.vocab_size:
+            raise BundleError(
+                f"encoder {table_path.name}: has {len(tensors['rows']):,} rows, expected one for each of the "
+                f"tokenizer's {tokenizer.vocab_size:,} tokens; rebuild the bundle."
+            )
+        return cls(tokenizer, tensors["rows"].astype(np.float32) * tensors["scales"][:, None])
 
     @property
     def dimensions(self) -> int:

@@ -93,6 +93,13 @@ def decide_capability(probabilities: Floats, thresholds: Floats) -> Ints:
     return np.asarray(named.argmax(axis=1))
 
 
+def over_targets(probabilities: Floats) -> Floats:
+    """Probabilities of each of TARGETS, [n, 4]: what the capabilities leave is that of `other`."""
+    shares = probabilities.copy()
+    shares[:, -1] = np.maximum(1 - np.add.reduce(probabilities[:, : len(CAPABILITIES)], axis=1), 0)
+    return shares
+
+
 def cascaded(static: Floats, transformer: Floats, margin: float) -> Floats:
     """Probabilities [n, 4] of the cascade. Where the static tier is undecided, the transformer names the capability,
     and the intent is the mean of both in log-odds: measured on sources left out, each does better so than the other
@@ -187,6 +194,8 @@ class Labeler:
         its payload tells."""
         n = len(reading.texts)
         matched, benign = matches.index >= 0, matches.benign >= 0
+        if not np.count_nonzero(matched | benign):
+            return self._judge_unmatched(reading)
         spans = _spans(reading, self.encoder, matched, matches.token_start, matches.token_end)
         benign_spans = _spans(reading, self.encoder, benign, matches.benign_start, matches.benign_end)
         capability = decide_capability(reading.probabilities, self._thresholds)
@@ -195,23 +204,37 @@ class Labeler:
         public = matched & ~exclusive
         explained = benign & ~leftover
         extraction = np.where(explained & ~matched, np.float32(0), outside[:, EXTRACTION])
-        target = capability
-        if np.count_nonzero(matched):
-            named = self._target[matches.index]
-            payload, _ = self._read_outside(reading, spans, matched & (named < 0))
-            target = np.where(named >= 0, named, decide_capability(payload, self._thresholds))
-        capabilities = outside[:, : len(CAPABILITIES)]
-        other = 1 - np.add.reduce(capabilities, axis=1, keepdims=True)
+        named = self._target[matches.index]
+        payload, _ = self._read_outside(reading, spans, matched & (named < 0))
+        target = np.where(named >= 0, named, decide_capability(payload, self._thresholds))
         return Judgement(
             capability=capability,
             target=target,
-            p_capability=np.concatenate([capabilities, np.maximum(other, 0)], axis=1),
+            p_capability=over_targets(outside),
             p_extraction=fused_extraction(extraction, exclusive, public),
             opinion=np.minimum(extraction, MOST_CERTAIN_OPINION),
             exclusive=exclusive,
             public=public,
             explained=explained,
             spans=spans.reshape(n, 2),
+        )
+
+    def _judge_unmatched(self, reading: Reading) -> Judgement:
+        """The same where no signature is found in any text, as in nearly every one that comes by itself."""
+        n, probabilities = len(reading.texts), reading.probabilities
+        capability = decide_capability(probabilities, self._thresholds)
+        opinion = np.minimum(probabilities[:, EXTRACTION], MOST_CERTAIN_OPINION)
+        none = np.zeros(n, np.bool_)
+        return Judgement(
+            capability=capability,
+            target=capability,
+            p_capability=over_targets(probabilities),
+            p_extraction=opinion,
+            opinion=opinion,
+            exclusive=none,
+            public=none,
+            explained=none,
+            spans=np.zeros((n, 2), np.int64),
         )
 
     def _read_outside(self, reading: Reading, spans: Ints, rows: Bools) -> tuple[Floats, Bools]:

@@ -17,6 +17,7 @@ from safetensors.numpy import load_file, save_file
 from scipy.sparse import csr_matrix
 
 from classifier.encoder import TokenBatch, sum_rows
+from classifier.errors import BundleError
 
 PAIR_BITS = 18
 """Token pairs are hashed to 2**PAIR_BITS features."""
@@ -78,8 +79,18 @@ class Lexicon:
 
     @classmethod
     def load(cls, path: Path, vocab_size: int) -> Lexicon:
-        """Read `lexicon.safetensors` (tensors `weights`, `idf`, f16)."""
+        """Read `lexicon.safetensors` (tensors `weights`, `idf`, f16).
+
+        Raises:
+            BundleError: it is of another vocabulary.
+        """
         tensors = load_file(path)
+        found, expected = {len(tensors["weights"]), len(tensors["idf"])}, feature_count(vocab_size)
+        if found != {expected}:
+            raise BundleError(
+                f"lexicon {path.name}: has {max(found):,} features, expected {expected:,} for {vocab_size:,} tokens; "
+                "rebuild the bundle."
+            )
         return cls(tensors["weights"].astype(np.float32), tensors["idf"].astype(np.float32), vocab_size)
 
     def scores(self, tokens: TokenBatch) -> NDArray[np.float32]:

@@ -120,11 +120,10 @@ class Tables:
     def _match_columns(self, matches: Matches, spans: Ints) -> list[pa.Array]:
         """`template_id` to `match_end`."""
         none = matches.index < 0
-        names = [_named(known, matches.index) for known in (self._ids, self._families, self._techniques)]
         if np.count_nonzero(none) == len(none):
-            return [*names, *(_nulls(len(none), kind) for kind in _MATCH_NUMBERS)]
+            return [_nulls(len(none), kind) for kind in _OF_A_MATCH]
         return [
-            *names,
+            *(_named(known, matches.index) for known in (self._ids, self._families, self._techniques)),
             pa.array(matches.similarity, mask=np.isnan(matches.similarity)),
             pa.array(matches.coverage, mask=none),
             *(pa.array(side, pa.int32(), mask=none) for side in spans.T),
@@ -138,7 +137,7 @@ class Tables:
         return np.asarray(us <= self._approved_us[index])
 
 
-_MATCH_NUMBERS = (pa.float32(), pa.float32(), pa.int32(), pa.int32())
+_OF_A_MATCH = (*(pa.string(),) * 3, *(pa.float32(),) * 2, *(pa.int32(),) * 2)
 
 
 def _who(events: pa.RecordBatch) -> list[pa.Array]:
@@ -148,11 +147,13 @@ def _who(events: pa.RecordBatch) -> list[pa.Array]:
 
 def _scaffolds(judged: Judged) -> pa.ListArray:
     """Hashes of the anchors of each text, its head's first; one where both are the same."""
-    n = len(judged.heads)
-    anchors, listed, offsets = np.empty((n, 2), np.uint64), np.ones((n, 2), np.bool_), np.zeros(n + 1, np.int32)
-    anchors[:, 0], anchors[:, 1], listed[:, 1] = judged.heads, judged.tails, judged.heads != judged.tails
-    np.add.accumulate(1 + listed[:, 1], out=offsets[1:])
-    return pa.ListArray.from_arrays(offsets, anchors[listed])
+    n, differ = len(judged.heads), judged.heads != judged.tails
+    anchors, offsets = np.empty((n, 2), np.uint64), 2 * np.arange(n + 1, dtype=np.int32)
+    anchors[:, 0], anchors[:, 1] = judged.heads, judged.tails
+    if np.count_nonzero(differ) == n:
+        return pa.ListArray.from_arrays(offsets, anchors.ravel())
+    offsets[1:] -= np.cumsum(~differ, dtype=np.int32)
+    return pa.ListArray.from_arrays(offsets, anchors[np.stack([np.ones(n, np.bool_), differ], axis=1)])
 
 
 def _rows(block: NDArray[Any]) -> list[pa.Array]:

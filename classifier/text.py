@@ -13,6 +13,7 @@ import sys
 import unicodedata
 from collections.abc import Iterable, Sequence
 from hashlib import blake2b
+from itertools import accumulate
 from string import ascii_lowercase
 
 import numpy as np
@@ -78,6 +79,8 @@ def _double_spaced(joined: bytes) -> list[int]:
     """Which texts have two spaces side by side."""
     if b"  " not in joined:
         return []
+    if _END not in joined:
+        return [0]
     codes = np.frombuffer(joined, np.uint8)
     is_space = codes == ord(" ")
     ends = np.flatnonzero(codes == ord(_END))
@@ -91,7 +94,7 @@ def _unsettled(texts: Sequence[str], joined: bytes) -> list[int]:
     if not places:
         return []
     codes = np.frombuffer("".join(beyond).encode("utf-32-le", "surrogatepass"), np.uint32)
-    starts = np.cumsum([0, *(len(beyond[place]) for place in places[:-1])])
+    starts = [0, *accumulate(len(beyond[place]) for place in places[:-1])]
     worst = np.maximum.reduceat(_kinds(codes), starts).tolist()
     return [
         place
@@ -103,7 +106,7 @@ def _unsettled(texts: Sequence[str], joined: bytes) -> list[int]:
 def _kinds(codes: NDArray[np.uint32]) -> NDArray[np.uint8]:
     """Kind of each character, [n]; what is met for the first time is looked up for good."""
     kinds = _KIND[codes]
-    if not kinds.all():
+    if np.count_nonzero(kinds) < len(kinds):
         for code in np.unique(codes[kinds == 0]).tolist():
             _KIND[code] = _kind(chr(code))
         kinds = _KIND[codes]

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
 from types import MappingProxyType
@@ -92,8 +92,9 @@ class Own:
 
 @dataclass(frozen=True)
 class Calibrated:
-    """What the vetted accounts of a run say. `above`: those beyond the baselines of the run, as `strata` counts them;
-    `registered`: accounts of a stratum, where that is known; `absent`: listed accounts that the run does not hold."""
+    """What the vetted accounts of a run say. `above`: those beyond the baselines of the run, as `strata` counts them,
+    with the intent that is to be expected of them; `registered`: accounts of a stratum, where that is known; `absent`:
+    listed accounts that the run does not hold."""
 
     run: RunFacts
     conducts: Sequence[Conduct]
@@ -144,8 +145,12 @@ def calibrate(
 
 
 def _above(conducts: Sequence[Conduct], baselines: Baselines) -> list[Conduct]:
-    expected = _expected(conducts)
-    return [c for c, means in zip(conducts, expected, strict=True) if exceeds(c.match_rate, means, baselines)]
+    """Those beyond the baselines, with the intent that is to be expected of them; 0 where too little is known."""
+    return [
+        replace(c, intent=tuple(np.nan_to_num(means).tolist()))
+        for c, means in zip(conducts, _expected(conducts), strict=True)
+        if exceeds(c.match_rate, means, baselines)
+    ]
 
 
 def _expected(conducts: Sequence[Conduct]) -> NDArray[np.float64]:

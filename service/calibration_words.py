@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from classifier.bundle import largest_epsilon
-from classifier.certification import FAMILY_PART, M2_MARGIN
+from classifier.certification import FAMILY_PART, LEAST_UNITS, M2_MARGIN
 from classifier.evidence import Baselines
 from classifier.types import TARGETS, Decision
 from service.calibration import Calibrated, Conduct
@@ -72,9 +72,10 @@ def _why(c: Conduct, baselines: Baselines) -> Iterator[str]:
             f"{percent(c.match_rate)} of {counted(c.n_units, 'distinct prompt')} match known templates ({names}), "
             f"allowed is {percent(baselines.m1)}"
         )
+    whose = "" if c.n_intent >= LEAST_UNITS else f"of those of its stratum with fewer than {LEAST_UNITS} units, "
     for name, mean, most in zip(TARGETS, c.intent, baselines.m2, strict=True):
         if mean > most:
-            yield f"mean intent for {title_of(name)} is {percent(mean)}, allowed is {percent(most)}"
+            yield f"{whose}mean intent for {title_of(name)} is {percent(mean)}, allowed is {percent(most)}"
 
 
 def _families(found: Calibrated) -> Iterator[str]:

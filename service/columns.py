@@ -209,7 +209,7 @@ def _take_text(column: pa.Array, limit: int = MAX_PROMPT_BYTES) -> _Taken:
 
 def _take_name(column: pa.Array) -> pa.StringArray:
     """Context as `context_name` has it: null for what is no name."""
-    if pa.types.is_integer(column.type):
+    if pa.types.is_integer(column.type) or pa.types.is_null(column.type):
         return column.cast(pa.string())
     taken = _take_text(column, MAX_ID_BYTES)
     right = taken.sure & ~_mask(pc.match_substring(taken.values, "\0"))

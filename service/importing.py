@@ -24,7 +24,8 @@ from sqlalchemy import Connection, text
 from classifier.errors import InputError
 from classifier.evidence import Baselines
 from classifier.pipeline import DEFAULT_HASH_KEY
-from classifier.types import LABEL_SCHEMA, UNIT_SCHEMA
+from classifier.types import DISCOVERED_SCHEMA, LABEL_SCHEMA, UNIT_SCHEMA
+from service.alerts.news import tell_templates
 from service.context import CONTEXT_SCHEMA, Context, contexts_in
 from service.finished import read_finished
 from service.run import CONTEXT, EVIDENCE, LABELS, RunFolder
@@ -53,7 +54,9 @@ class Imported:
 
 
 def import_run(path: Path, store: Store, progress: Callable[[int], None] = lambda more: None) -> Imported:
-    """Record a run's events, and its agreed exceptions. `progress` is called with how many more events are in.
+    """Record a run's events, and its agreed exceptions, and tell of the templates that it discovered.
+
+    `progress` is called with how many more events are in.
 
     Raises:
         InputError: no labelled run, or one of its files cannot be read.
@@ -69,8 +72,10 @@ def import_run(path: Path, store: Store, progress: Callable[[int], None] = lambd
         for n, is_new in _import_part(run, part_id, store, baselines):
             n_new, n_known = n_new + n * is_new, n_known + n * (not is_new)
             progress(n)
+    discovered = _table(path / "discovered.parquet", DISCOVERED_SCHEMA)
     with store.writing() as connection:
         _agree(connection, document.get("exceptions", []), baselines)
+        tell_templates(connection, discovered, time.time_ns() // 1000)
     return Imported(n_new, n_known, int(document["population"]))
 
 

@@ -9,10 +9,12 @@ from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from sqlalchemy import text
 
 from classifier.errors import UsageError
+from classifier.types import DISCOVERED_SCHEMA
 from service.alerts.news import tell_flags, tell_templates
 from service.alerts.quiet import parse_quiet
 from service.alerts.webhook import Sent, parse_secrets, signature
@@ -259,23 +261,36 @@ def test_killed_between_sending_and_noting_it_is_sent_again(
 GUILTY = [Event(f"e{a}-{i}", f"account-{a}", i, 100 * a + i, 1, 0) for a in range(6) for i in range(9)]
 
 
-def test_flags_are_told_once_from_when_alerts_were_turned_on(store: Store) -> None:
-    def turn() -> int:
-        with store.reading() as connection:
-            thresholds = read_thresholds(connection, POPULATION, BASELINES)
-        return tell_flags(store, thresholds, NOW)
+def tell_flags_of(store: Store) -> int:
+    with store.reading() as connection:
+        thresholds = read_thresholds(connection, POPULATION, BASELINES)
+    return tell_flags(store, thresholds, NOW)
 
+
+def test_flags_are_told_once_from_when_alerts_were_turned_on(store: Store) -> None:
     send(store, GUILTY[:9])
-    assert turn() == 0  # was flagged before
+    assert tell_flags_of(store) == 0  # was flagged before
     send(store, GUILTY[9:27])
-    assert (turn(), turn()) == (2, 0)
+    assert (tell_flags_of(store), tell_flags_of(store)) == (2, 0)
     with store.writing() as connection:
         assert count_waiting(connection).n_waiting == 2
         erase_account(connection, "account-1", "me", b"key")
         assert count_waiting(connection).n_waiting == 1  # it is told of no more
-    assert turn() == 0
+    assert tell_flags_of(store) == 0
     send(store, [event._replace(name=f"again-{event.name}") for event in GUILTY[9:18]])
-    assert turn() == 1  # came, was erased, and came again
+    assert tell_flags_of(store) == 1  # came, was erased, and came again
+
+
+def test_of_an_erased_account_nothing_is_sent_any_more(store: Store, hook: Receiver) -> None:
+    send(store, GUILTY[:9])
+    tell(store, "account-0")
+    hook.answer = status(500)
+    sender = worker(store, hook.url)
+    sender.turn(NOW)
+    with store.writing() as connection:
+        erase_account(connection, "account-0", "me", b"key")
+    assert not sender.turn(NOW + 60 * SECOND)
+    assert (len(hook.got), listed(store)) == (1, [])
 
 
 def test_the_refresher_tells_of_flags_and_campaigns(tmp_path: Path, hook: Receiver) -> None:
@@ -322,13 +337,40 @@ def test_a_publication_that_fails_tells_nothing(
         assert [tuple(row) for row in kinds] == [("campaign", 1), ("flag", 6)]
 
 
-def test_discovered_templates_are_told_once(store: Store, hook: Receiver) -> None:
-    for _ in range(2):
+def test_templates_that_a_run_discovered_are_told_once(store: Store, hook: Receiver) -> None:
+    def found(scaffold: int, p_extraction: float) -> dict[str, object]:
+        seen = {"first_seen": NOW, "last_seen": NOW, "example_event_ids": ["e"]}
+        return {
+            "scaffold": scaffold,
+            "n_accounts": 7,
+            "n_prompts": 9,
+            "p_extraction": p_extraction,
+            "growth": 2.0,
+            **seen,
+        }
+
+    def tell_of(*rows: dict[str, object]) -> int:
         with store.writing() as connection:
-            tell_templates(connection, [{"template_id": "found-1", "n_accounts": 7}], NOW)
+            return tell_templates(connection, pa.Table.from_pylist(list(rows), DISCOVERED_SCHEMA), NOW)
+
+    assert tell_of(found(1, 0.9)) == 1  # noted alone: alerts are not on yet
+    tell_flags_of(store)
+    assert tell_of(found(1, 0.9), found(2**64 - 1, 0.9), found(3, 0.4)) == 1
+    assert tell_of(found(2**64 - 1, 0.9)) == 0
     worker(store, hook.url).turn(NOW)
-    (alert,) = hook.got[0].alerts
-    assert (alert["kind"], alert["template_id"], alert["n_accounts"]) == ("template", "found-1", 7)
+    assert hook.got[0].alerts == [
+        {
+            "kind": "template",
+            "at": "2024-10-04T12:00:00Z",
+            "template_id": "scaffold-ffffffffffffffff",
+            "n_accounts": 7,
+            "n_prompts": 9,
+            "growth": 2.0,
+            "first_seen": "2024-10-04T12:00:00.000000Z",
+            "last_seen": "2024-10-04T12:00:00.000000Z",
+            "link": "https://probewatch.test/discovered",
+        }
+    ]
 
 
 # --- the console and the commands -------------------------------------------------------------------------------------
@@ -365,6 +407,8 @@ def test_the_commands(
     assert "There is no receiver" in Ran(capsys, "alerts", "test").sentence
     monkeypatch.setenv("PROBEWATCH_ALERT_URL", hook.url)
     assert "without PROBEWATCH_ALERT_SECRET" in Ran(capsys, "alerts", "test").sentence
+    refused = Ran(capsys, "serve", "--workers", "2", "--store", store_url)
+    assert refused.code == 2 and "without PROBEWATCH_ALERT_SECRET" in refused.sentence
     secret = Ran(capsys, "alerts", "secret").out.strip()
     monkeypatch.setenv("PROBEWATCH_ALERT_SECRET", secret)
     assert Ran(capsys, "alerts", "test").out.endswith(" took the test: it answered 204.\n")

@@ -32,6 +32,7 @@ from classifier.types import (
     UNIT_SCHEMA,
 )
 from service.batch import Progress, label
+from service.context import CONTEXT_SCHEMA
 from tests.runs import counts_of, labels_of, outputs, records, write
 
 SAMPLE = data_dir() / "sample" / "traffic.jsonl"
@@ -61,6 +62,7 @@ def test_every_output_is_there_and_says_what_made_it(sample: Path, pipeline: Pip
         "accounts.parquet": ACCOUNT_SCHEMA,
         "campaigns.parquet": CAMPAIGN_SCHEMA,
         "discovered.parquet": DISCOVERED_SCHEMA,
+        f"context/{part}.parquet": CONTEXT_SCHEMA,
     }
     for name, schema in schemas.items():
         found = pq.read_schema(sample / name)
@@ -299,6 +301,7 @@ class Fixed:
     """A pipeline that takes no time: every prompt is harmless and an observation of its own."""
 
     bundle_id, catalogue_id, certification, n_families, tokenizer = "0" * 16, "none", (), 1, "none"
+    hash_key = b""
     approvals: ClassVar[dict[str, Approval]] = {}
 
     def __init__(self, pipeline: Pipeline) -> None:

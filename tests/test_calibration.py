@@ -139,6 +139,23 @@ def test_half_of_the_accounts_set_the_baselines_of_intent_and_the_others_certify
     ]
 
 
+def test_accounts_of_few_units_are_above_where_their_stratum_is(run: Path) -> None:
+    """Four with three units of certain intent for all: nobody alone says what is to be expected, together they do."""
+    names = [f"few{i}" for i in range(4)]
+    rows = [unit_rows([name] * 3, 2, channel=Channel.INTENT, levels=7) for name in names]
+    pq.write_table(pa.concat_tables(rows), run / "evidence" / "units-c.parquet")
+    accounts = pq.read_table(run / "accounts.parquet").to_pylist()
+    accounts += [{"account_id": name, "decision": "insufficient_evidence"} for name in names]
+    pq.write_table(pa.Table.from_pylist(accounts), run / "accounts.parquet")
+    found = calibrate(run, VETTED | dict.fromkeys(names, "bot"), [])
+    assert [c.account_id for c in found.above] == [*names, "keen", "loud"] and found.strata[1].k == 4
+    assert found.above[0].intent == pytest.approx((1.0,) * 4)
+    said = "\n".join(calibration_lines(found)).replace("\u00a0", " ")
+    assert "few0: of those of its stratum with fewer than 10 units, mean intent for coding is 100 %, allowed is" in said
+    three = calibrate(run, VETTED | dict.fromkeys(names[:3], "bot"), [])
+    assert [c.account_id for c in three.above] == ["keen", "loud"]  # nine units are too few to tell
+
+
 def test_what_is_known_of_numbers_lowers_the_bound(run: Path) -> None:
     """None of 30,000 people is above, one of two applications is; of 1,000 registered accounts 3 are applications."""
     many = {f"p{i:05}": "person" for i in range(30_000)}

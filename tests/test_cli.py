@@ -64,7 +64,7 @@ COMMANDS = {
     ("bench", "label"): ["--prompts", "--largest", "--folder", "--json", "--quiet"],
     ("bench", "match"): ["--signatures", "--json", "--quiet"],
     ("bench", "serve"): ["--seconds", "--overload", "--soak", "--store", "--folder", "--json", "--quiet"],
-    ("serve",): ["--host", "--port", "--store", "--workers", "--population", "--bundle", "--catalogue"],
+    ("serve",): ["--host", "--port", "--store", "--workers", "--population", "--bundle", "--catalogue", "--exceptions"],
     ("import",): ["DIR", "--store", "--quiet"],
     ("store",): ["upgrade", "rebuild", "prune", "backup", "restore", "reviews"],
     ("store", "prune"): ["--dry-run", "--store"],

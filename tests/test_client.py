@@ -40,6 +40,7 @@ from probewatch_client import (
 from probewatch_client.core import Batch, Reply, answer_of, pause_after, pause_before_retry
 from probewatch_client.errors import error_of
 from probewatch_client.events import MOST_BYTES, Encoded, cut, encode
+from probewatch_client.traffic import event_of_body
 from service.store.keys import Role, add_key
 from tests.hosting import LossyLine
 from tests.serving import Process, Running, running
@@ -443,3 +444,15 @@ def test_its_wheel_holds_it_typed(tmp_path: Path) -> None:
     here = {f"probewatch_client/{path.name}" for path in (ROOT / "service/client/probewatch_client").glob("*.py*")}
     assert {name for name in names if name.startswith("probewatch_client/")} == here | {"probewatch_client/py.typed"}
     assert [line for line in needs if "extra ==" not in line] == ["Requires-Dist: httpx<1,>=0.28"]
+
+
+def test_context_goes_with_an_event_where_there_is_any() -> None:
+    whole = Event("a", "x", event_id="1", model="grand-2", org_id="acme", end_user_id="u")
+    assert json.loads(encode(whole).body) == {
+        **{"account_id": "a", "prompt": "x", "event_id": "1"},
+        **{"model": "grand-2", "org_id": "acme", "end_user_id": "u"},
+    }
+    assert json.loads(encode(Event("a", "x", event_id="1")).body) == {"account_id": "a", "prompt": "x", "event_id": "1"}
+    for model, sent in (("grand-2", "grand-2"), (7, None), ("", None)):
+        found = event_of_body({"model": model, "prompt": "x"}, "a")
+        assert isinstance(found, Event) and found.model == sent

@@ -25,6 +25,7 @@ from classifier.encoder import (
     save_table,
     window_offsets,
 )
+from classifier.errors import BundleError
 from classifier.text import normalise_text
 from tests import models
 
@@ -34,8 +35,10 @@ batches = st.lists(st.text(max_size=40).map(normalise_text), min_size=1, max_siz
 @given(batches)
 def test_ids_are_those_of_hugging_face_tokenizers(texts: list[str]) -> None:
     reference = HuggingFaceTokenizer.from_file(str(models.tokenizer_path()))
-    tokens = models.tokenizer().encode(texts)
-    assert [tokens.of(i).tolist() for i in range(len(tokens))] == [reference.encode(text).ids for text in texts]
+    expected = [reference.encode(text).ids for text in texts]
+    for times in (1, 100):  # few texts are cut one by one, many at once
+        tokens = models.tokenizer().encode(texts * times)
+        assert [tokens.of(i).tolist() for i in range(len(tokens))] == expected * times
 
 
 def test_without_gigatoken_hugging_face_tokenizers_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,6 +113,13 @@ def test_a_long_text_is_read_whole() -> None:
     assert encoded.window_offsets.tolist() == [0, n_windows]
     last = rows[ids[(n_windows - 1) * WINDOW_TOKENS :]].sum(axis=0)
     assert encoded.windows[-1] == pytest.approx(last / np.linalg.norm(last), abs=1e-5)
+
+
+def test_a_table_without_a_row_for_every_token_is_refused(tmp_path: Path) -> None:
+    n = models.encoder().tokenizer.vocab_size
+    save_table(np.zeros((n - 1, 4), np.float32), tmp_path / "embeddings.safetensors")
+    with pytest.raises(BundleError, match=f"has {n - 1:,} rows, expected one for each of the tokenizer's {n:,} tokens"):
+        StaticEncoder.load(models.tokenizer_path(), tmp_path / "embeddings.safetensors")
 
 
 def test_window_offsets_by_hand() -> None:

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from classifier.encoder import TokenBatch
+from classifier.errors import BundleError
 from classifier.lexicon import (
     LOOKED_UP_HEAD,
     LOOKED_UP_TAIL,
@@ -94,3 +95,9 @@ def test_scores_are_what_training_sees(rows: list[list[int]]) -> None:
     seen = weighed_rows(count_features(tokens(rows), VOCAB), idf) @ weights
     scores = Lexicon(weights.astype(np.float32), idf.astype(np.float32), VOCAB).scores(tokens(rows))
     assert scores == pytest.approx(seen, abs=1e-4)
+
+
+def test_the_lexicon_of_another_vocabulary_is_refused(tmp_path: Path) -> None:
+    save_lexicon(np.zeros((SIZE, 2)), np.zeros(SIZE), tmp_path / "lexicon.safetensors")
+    with pytest.raises(BundleError, match=f"has {SIZE:,} features, expected {SIZE + 1:,} for {VOCAB + 1} tokens"):
+        Lexicon.load(tmp_path / "lexicon.safetensors", VOCAB + 1)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import text
@@ -16,7 +17,7 @@ from classifier.evidence import Baselines
 from service.store.facts import check_facts, rebuild
 from service.store.opening import StoreError, open_store
 from service.store.schema import metadata
-from service.store.upgrade import check_version, head, upgrade
+from service.store.upgrade import _config, check_version, head, upgrade
 from tests.command import Ran
 from tests.stores import new_store
 from tests.test_recording import BASELINES, Event, assert_equals_replay, send
@@ -25,6 +26,23 @@ from tests.test_recording import BASELINES, Event, assert_equals_replay, send
 def test_migrations_make_the_tables_of_the_schema(store_url: str) -> None:
     with new_store(store_url) as store, store.reading() as connection:
         assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+
+
+def test_exemptions_of_before_go_on_by_the_id_of_the_account(store_url: str) -> None:
+    store = open_store(store_url)
+    with store.writing() as connection:
+        config = _config()
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0002")
+        connection.execute(text("INSERT INTO accounts VALUES (7, 'ann''s', 0, 0, 0, 0, 0, 0, 1, 1, 0, 0, 0)"))
+        connection.execute(text("INSERT INTO exemptions VALUES (7, 'seed', 86400000000)"))
+        for review in ("1, 7, 'exempted', 'seed: agreed', 'bob'", "2, 7, 'watched', 'later', 'eve'"):
+            connection.execute(text(f"INSERT INTO reviews VALUES ({review}, NULL, 1)"))
+    assert upgrade(store)
+    with store.reading() as connection:
+        rows = connection.execute(text("SELECT * FROM exemptions")).all()
+    assert [tuple(row) for row in rows] == [("ann's", "seed", "review", "bob", "seed: agreed", 86400000000)]
+    store.close()
 
 
 def test_an_upgrade_from_many_at_once_is_done_once(store_url: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -22,7 +22,7 @@ from service.store.keys import Role, add_key
 from tests.command import Ran
 from tests.forgeries import BELLOWS, QUILL, fill, rows
 from tests.runs import write
-from tests.serving import PATIENCE, Process, Running, running
+from tests.serving import PATIENCE, Running, running
 from tests.test_approval_cli import APPROVED, DAY, FORGERS, ordinary, traffic
 
 WHY = {"reason": "ticket 4711"}
@@ -225,24 +225,28 @@ def test_two_writers_at_once_lose_nothing(
     assert set(known(small.client)) == {"night_mill/0", "lodger/0", "shed/0"}
 
 
-def test_every_process_takes_it_up_and_what_the_command_adds_too(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, new_server: Callable[..., Process]
+def test_every_replica_takes_it_up_and_what_the_command_adds_too(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, store_url: str
 ) -> None:
     local = tmp_path / "local"
     local.mkdir()
-    process = new_server(f"sqlite:///{tmp_path / 'store.db'}", "--workers", "2", "--catalogue", str(local))
-    process.start()
-    body = {"family": "night_mill", **WHY, **SAMPLES}
-    assert httpx.post(f"{process.url}/v1/templates", json=body, timeout=PATIENCE).status_code == 201
-    source = write(tmp_path / "other.jsonl", rows(fill(BELLOWS, 20, seed=2)))
-    facts = ("--family", "lodger", "--catalogue", local, "--yes")
-    assert Ran(capsys, "templates", "add", "--from", source, *facts).code == 0
-    id, until = open_catalogue(local).id, time.monotonic() + PATIENCE
-    same = 0
-    while same < 12:  # each on a connection of its own, which either process may take
+    own = {"catalogue": local, "refresh_seconds": 0.2}
+    with running(store_url, **own) as one, running(store_url, **own) as other:
+        assert one.client.post("/v1/templates", json={"family": "night_mill", **WHY, **SAMPLES}).status_code == 201
+        _wait_for(other, "night_mill/0")
+        source = write(tmp_path / "other.jsonl", rows(fill(BELLOWS, 20, seed=2)))
+        facts = ("--family", "lodger", "--catalogue", local, "--yes")
+        assert Ran(capsys, "templates", "add", "--from", source, *facts).code == 0
+        for server in (one, other):
+            _wait_for(server, "lodger/0")
+            assert family_of(server.client, fill(BELLOWS, 1, seed=9)[0]) == "lodger"
+
+
+def _wait_for(server: Running, id: str) -> None:
+    until = time.monotonic() + PATIENCE
+    while id not in known(server.client):
         assert time.monotonic() < until
-        found = httpx.get(f"{process.url}/v1/templates", timeout=PATIENCE).json()["catalogue_id"]
-        same = same + 1 if found == id else 0
+        time.sleep(0.05)
 
 
 def test_who_adds_is_named_and_a_scorer_may_not(small: Running) -> None:

@@ -10,11 +10,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import pyarrow as pa
 from sqlalchemy import Connection, text
 
 from classifier.campaigns import Campaigns
 from classifier.verdicts import Thresholds
 from service.http.accounts_view import account_rows
+from service.http.published import iso
 from service.store.campaigns import campaign_rows
 from service.store.facts import has_fact, set_fact
 from service.store.opening import Store
@@ -25,6 +27,8 @@ from service.store.standing import read_flag_times
 
 MOST_FLAGS = 1_000
 """Flags that one turn tells of; the next goes on."""
+MOST_TEMPLATES, LEAST_INTENT = 20, 0.5
+"""Discovered templates of a run that are told of, and the median extraction probability that they have at least."""
 _BEGUN = "alerts_begun"
 _FLAG_FACTS = ("account_id", "flagged_at", "capabilities", "techniques", "top_template_family", "campaign_id")
 _FLAG_FIGURES = ("log10_max_e", "log10_threshold", "n_prompts")
@@ -45,7 +49,7 @@ _GONE_FLAGS = text(
     "DELETE FROM announced WHERE kind = 'flag' AND NOT EXISTS "
     f"(SELECT 1 FROM accounts a WHERE a.account_id = announced.subject AND {_FLAGGED})"
 )
-_MEMBERS = text("SELECT a.account_id FROM members m JOIN accounts a ON a.account_no = m.account_no")
+_MEMBERS = text("SELECT a.account_id FROM members m JOIN accounts a ON a.account_no = m.account_no WHERE m.linked = 0")
 
 
 def tell_flags(store: Store, thresholds: Thresholds, now: int) -> int:
@@ -84,12 +88,18 @@ def tell_campaigns(connection: Connection, found: Campaigns, now: int) -> int:
     return told
 
 
-def tell_templates(connection: Connection, found: Sequence[Mapping[str, Any]], now: int) -> int:
-    """Tell of discovered templates, in the transaction that stores them; how many are new.
-
-    `found`: of each its `template_id` and counts, never its wording.
-    """
-    return announce(connection, [News(Kind.TEMPLATE, str(one["template_id"]), dict(one)) for one in found], now)
+def tell_templates(connection: Connection, discovered: pa.Table, now: int) -> int:
+    """Tell of wordings that a run shares and nothing explains (DISCOVERED_SCHEMA, most suspicious first), in the
+    transaction that takes the run in: of the first ones that look made to harvest answers; how many are new."""
+    told, begun = 0, has_fact(connection, _BEGUN)
+    for row in discovered.slice(0, MOST_TEMPLATES).to_pylist():
+        if row["p_extraction"] >= LEAST_INTENT:
+            name = f"scaffold-{row['scaffold']:016x}"
+            facts = {name: row[name] for name in ("n_accounts", "n_prompts", "growth")}
+            times = {name: iso(row[name]) for name in ("first_seen", "last_seen")}
+            news = News(Kind.TEMPLATE, name, {"template_id": name, **facts, **times})
+            told += announce(connection, [news], now, silently=not begun)
+    return told
 
 
 def _flags(connection: Connection, numbers: Sequence[int], thresholds: Thresholds) -> list[News]:

@@ -47,7 +47,7 @@ GATHER = 60
 """Seconds for which new alerts gather while the receiver fails, so that few messages pile up."""
 _MARGIN = 60
 _LEASE = "alerts"
-_PATHS = {Kind.FLAG: ("/account", "id"), Kind.CAMPAIGN: ("/campaign", "id"), Kind.TEMPLATE: ("/templates", "")}
+_PATHS = {Kind.FLAG: ("/account", "id"), Kind.CAMPAIGN: ("/campaign", "id"), Kind.TEMPLATE: ("/discovered", "")}
 
 
 @dataclass(frozen=True)
@@ -82,6 +82,7 @@ class Worker:
         self._store, self._alerting, self._metrics, self._seconds = store, alerting, metrics, seconds
         self._holder = secrets.token_hex(8)
         self._gathered_at = 0
+        self._problem: str | None = None
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="alerts", daemon=True)
 
@@ -103,11 +104,13 @@ class Worker:
         message = self._take(now)
         if message is None:
             return False
-        body = self._body(message)
-        nothing_left = not message.alerts  # what it told of was erased
-        sent = Sent(None) if nothing_left else post(self._alerting.receiver, message.message_id, now // 1_000_000, body)
-        self._note(message, sent, now)
+        self._note(message, self._send(message, now), now)
         return True
+
+    def _send(self, message: Message, now: int) -> Sent:
+        documents = [_document(one, self._alerting.console_url) for one in message.alerts]
+        body = body_of(message.made, documents)
+        return post(self._alerting.receiver, message.message_id, now // 1_000_000, body)
 
     def _take(self, now: int) -> Message | None:
         with self._store.reading() as connection:
@@ -143,16 +146,16 @@ class Worker:
         if sent.problem is not None:
             log.warning("message %s, try %d, %s: %s", message.message_id, message.tries, outcome, reason)
 
-    def _body(self, message: Message) -> bytes:
-        return body_of(message.made, [_document(one, self._alerting.console_url) for one in message.alerts])
-
     def _run(self) -> None:
         while not self._stop.is_set():
+            worked, problem = False, None
             try:
                 worked = self.turn(time.time_ns() // 1000)
             except ProbewatchError as error:
-                log.warning("alerts wait: %s", error)
-                worked = False
+                problem = str(error)
+            if problem is not None and problem != self._problem:
+                log.warning("alerts wait: %s", problem)
+            self._problem = problem
             if not worked:
                 self._stop.wait(self._seconds)
 

@@ -26,7 +26,6 @@ from service.http.models import (
     ReviewOut,
 )
 from service.http.problems import Problem
-from service.http.scoring import PROBLEMS
 from service.store.audit import write_audit
 from service.store.erasure import account_digest, erase_account
 from service.store.reading import (
@@ -40,7 +39,7 @@ from service.store.reading import (
 )
 from service.store.standing import read_flag_times, read_thresholds
 
-router = APIRouter(responses={**PROBLEMS, 404: {"description": "Not known"}})
+router = APIRouter(responses={404: {"description": "Not known"}})
 
 MOST_PAGE = 500
 

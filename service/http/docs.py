@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from starlette.responses import HTMLResponse
 
 from service.http.models import BatchIn, EventIn, ReviewIn
+from service.http.problems import PROBLEM_JSON
 from service.http.security import OPEN, roles_of
 from service.http.template_models import FindingIn, TemplateIn
 
@@ -22,6 +23,19 @@ BODIES: dict[str, type[BaseModel]] = {
     "/v1/templates": TemplateIn,
     "/v1/templates/{finding_id}/approve": FindingIn,
     "/v1/templates/{finding_id}/benign": FindingIn,
+}
+OF_THE_GATE = {
+    401: "No valid key",
+    403: "Not for this key",
+    421: "Without keys: not asked as localhost",
+    503: "Overloaded or not ready; see Retry-After",
+}
+OF_BODIES = {
+    400: "Not JSON",
+    408: "Came too slowly",
+    413: "Too large",
+    415: "Not sent as JSON",
+    422: "Not what is expected",
 }
 
 
@@ -53,9 +67,22 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
         schema["paths"][path]["post"]["requestBody"] = {"required": True, "content": content}
     schema["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
     for path, calls in schema["paths"].items():
-        for call in calls.values() if path not in OPEN else ():
-            call["security"] = [{"key": []}]
+        for call in calls.values():
+            _say_problems(call, path in OPEN)
+            if path not in OPEN:
+                call["security"] = [{"key": []}]
     return schema
+
+
+def _say_problems(call: dict[str, Any], is_open: bool) -> None:
+    """What the gate and the bounds may answer to any call, and that all problems are problem documents."""
+    said = call["responses"]
+    common = ({} if is_open else OF_THE_GATE) | (OF_BODIES if "requestBody" in call else {})
+    for status, meaning in common.items():
+        said.setdefault(str(status), {"description": meaning})
+    for status, answer in said.items():
+        if status >= "400":
+            answer["content"] = {PROBLEM_JSON: {"schema": {"$ref": "#/components/schemas/ProblemOut"}}}
 
 
 def _page(schema: dict[str, Any]) -> dict[str, Any]:

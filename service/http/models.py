@@ -28,7 +28,9 @@ class Message(BaseModel):
 class EventIn(BaseModel):
     """One request that an account sent to the model. What is scored: the system text and the last user turn."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [_EVENT]})
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [_EVENT], "anyOf": [{"required": ["prompt"]}, {"required": ["messages"]}]}
+    )
 
     account_id: str | int
     prompt: str | None = None

@@ -20,14 +20,8 @@ router = APIRouter()
 PROBLEMS: dict[int | str, dict[str, Any]] = {
     status: {"model": ProblemOut, "description": meaning}
     for status, meaning in {
-        400: "Not JSON",
-        401: "No valid key",
-        403: "Not for this key",
         409: "An event id of another account",
-        413: "Too large",
-        422: "Not an event",
         429: "Above the rate of this key",
-        503: "Overloaded or not ready; see Retry-After",
     }.items()
 }
 

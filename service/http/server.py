@@ -14,6 +14,7 @@ from pydantic import SecretStr
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from classifier.errors import UsageError
+from service.alerts.worker import alerting_of
 from service.http.app import create_app, keep_what_is_loaded
 from service.http.log import LOGGING
 from service.http.metrics import MULTIPROCESS
@@ -78,11 +79,12 @@ def serve(settings: Settings) -> None:
     """Serve until told to stop.
 
     Raises:
-        UsageError: an address other than loopback without any API key.
+        UsageError: an address other than loopback without any API key, or a receiver of alerts without a secret.
         BundleError, StoreError: what is needed to begin is not there.
     """
     if settings.host not in LOOPBACK:
         _require_keys(settings)
+    alerting_of(settings)  # here, where it can be said, before several processes find out
     signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn drains first and hands it on then: a stop is no failure
     if settings.workers == 1:
         app = create_app(settings)

@@ -16,6 +16,10 @@ _OF_ACCOUNT = (
 _DAYS = text("SELECT DISTINCT day FROM activity WHERE account_no = :no")
 _MATCHED = text("SELECT DISTINCT us / 86400000000 AS day FROM units WHERE account_no = :no AND y > 0")
 _CHANGED = text("UPDATE days SET changes = changes + 1 WHERE day = :day")
+_EMPTY_MESSAGES = text(
+    "DELETE FROM deliveries WHERE state = 'waiting' AND NOT EXISTS "
+    "(SELECT 1 FROM alerts a WHERE a.delivery_no = deliveries.delivery_no)"
+)
 _FORGET = text(
     "DELETE FROM events WHERE (id_high, id_low) IN "
     "(SELECT id_high, id_low FROM events WHERE received < :before ORDER BY received LIMIT :n)"
@@ -43,6 +47,7 @@ def drop_account(connection: Connection, number: int, account_id: str) -> None:
         connection.execute(text(f"DELETE FROM {name} WHERE account_no = :no"), {"no": number})
     for name in ("alerts", "announced"):
         connection.execute(text(f"DELETE FROM {name} WHERE kind = 'flag' AND subject = :id"), {"id": account_id})
+    connection.execute(_EMPTY_MESSAGES)
     connection.execute(text("DELETE FROM exemptions WHERE account_id = :id"), {"id": account_id})
     for day in sorted(days):
         connection.execute(_CHANGED, {"day": day})

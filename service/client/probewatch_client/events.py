@@ -30,6 +30,7 @@ class Event:
     """One request that an account sent to the model: `prompt`, or `messages` as in the chat APIs.
 
     Attributes:
+        model, org_id, end_user_id: context, which is shown and never evidence.
         timestamp: when it was sent, with time zone; if None, when the service gets it.
     """
 
@@ -40,6 +41,9 @@ class Event:
     tools: Sequence[Any] | None = field(default=None, repr=False)
     timestamp: datetime | None = None
     event_id: str = field(default_factory=new_event_id)
+    model: str | None = None
+    org_id: str | None = None
+    end_user_id: str | None = None
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,7 @@ def encode(event: Event) -> Encoded:
         raise BadInputError("An event needs either prompt or messages: give one of them.")
     if event.timestamp is not None and event.timestamp.tzinfo is None:
         raise BadInputError("timestamp has no time zone: give one, such as datetime.now(UTC).")
-    names = ("account_id", "prompt", "messages", "system", "tools", "event_id")
+    names = ("account_id", "prompt", "messages", "system", "tools", "event_id", "model", "org_id", "end_user_id")
     fields = {name: value for name in names if (value := getattr(event, name)) is not None}
     if event.timestamp is not None:
         fields["timestamp"] = event.timestamp.isoformat()

@@ -13,6 +13,7 @@ guardrails:
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from litellm.exceptions import GuardrailRaisedException
@@ -20,6 +21,7 @@ from litellm.integrations.custom_guardrail import CustomGuardrail
 from litellm.types.guardrails import GuardrailEventHooks
 
 from probewatch_client.errors import BadInputError
+from probewatch_client.events import Event
 from probewatch_client.settings import hook_settings
 from probewatch_client.traffic import NOBODY, event_of_body, field_at
 from probewatch_client.watch import Verdict, Watch, account_of_key
@@ -73,6 +75,8 @@ class ProbewatchGuardrail(CustomGuardrail):
     async def _verdict(self, caller: Any, data: Mapping[str, Any]) -> Verdict:
         account_id = self._account_of(caller, data)
         found = event_of_body(data, account_id) if account_id else NOBODY
+        if isinstance(found, Event):
+            found = replace(found, org_id=_name(caller, "org_id"), end_user_id=_name(caller, "end_user_id"))
         return await self.watch.judge(None, found) if isinstance(found, str) else await self.watch.judge(found)
 
     def _account_of(self, caller: Any, data: Mapping[str, Any]) -> str:
@@ -83,3 +87,9 @@ class ProbewatchGuardrail(CustomGuardrail):
         if not known:
             return ""
         return account_of_key(str(known)) if kind == "key" else str(known).strip()
+
+
+def _name(caller: Any, attribute: str) -> str | None:
+    """What LiteLLM knows of a caller, as text; None if nothing."""
+    found = getattr(caller, attribute, None)
+    return str(found) if found else None

@@ -80,7 +80,7 @@ def _body(span: Span) -> dict[str, Any]:
     system = _parts(_decoded(attributes.get("gen_ai.system_instructions")))
     tools = _decoded(attributes.get("gen_ai.tool.definitions"))
     turns = [_turn(one) for one in messages] if isinstance(messages, list) else messages
-    return {"messages": turns, "system": system, "tools": tools}
+    return {"messages": turns, "system": system, "tools": tools, "model": attributes.get("gen_ai.request.model")}
 
 
 def _turn(message: object) -> object:

@@ -48,8 +48,13 @@ def event_of_body(body: Mapping[str, Any], account_id: str) -> Event | str:
         return UNREADABLE
     system = _text(body.get("system", body.get("instructions")))
     tools = body.get("tools", body.get("functions"))
+    model = body.get("model")
     return Event(
-        account_id, messages=turns, system=system or None, tools=tools if isinstance(tools, list) and tools else None
+        account_id,
+        messages=turns,
+        system=system or None,
+        tools=tools if isinstance(tools, list) and tools else None,
+        model=model if isinstance(model, str) and model else None,
     )
 
 
