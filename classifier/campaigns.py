@@ -19,9 +19,9 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from classifier.eprocess import Bools, Ints, changes
-from classifier.evidence import DAY_US, microseconds
 from classifier.families import FAMILY_RATE, FamilyEvidence, Matches, Sightings, family_evidence
 from classifier.types import CAMPAIGN_SCHEMA, DISCOVERED_SCHEMA, TARGETS
+from classifier.units import DAY_US, microseconds
 
 LINK_UNITS = 2
 """Distinct verified units of one flagged family that link an account to it: one may be a misread."""

@@ -14,7 +14,7 @@ two channels that bet on the same units it would not be. Under the null of DESIG
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from itertools import pairwise
 
@@ -36,18 +36,15 @@ from classifier.eprocess import (
     running,
 )
 from classifier.errors import BundleError
-from classifier.types import COUNT_SCHEMA, LEVELS, TARGETS, UNIT_SCHEMA, Channel
+from classifier.types import COUNT_SCHEMA, LEVELS, TARGETS, Channel
+from classifier.units import DAY_US, EVENT_ORDER, in_event_order, microseconds, starts_of
 
 CAP = 100
 """Most that intent may multiply an account's evidence by: with it, intent alone cannot reach a flag."""
-DAY_US = 86_400_000_000
 BLOCK_UNITS = 200_000
 """Units replayed at once, give or take an account: bounds memory, changes nothing else."""
 MOST_UNITS = 10_000
 """Where `minimum_units` stops looking."""
-
-EVENT_ORDER = ("account_id", "timestamp", "event_id")
-UNIT_KEY = ("account_id", "channel", "key")
 
 
 @dataclass(frozen=True)
@@ -99,22 +96,9 @@ class Replay(Evidence):
     record_log_e: Floats
 
 
-def merge_units(tables: Iterable[pa.Table]) -> pa.Table:
-    """Set union of units: one row per (account_id, channel, key), at its smallest (timestamp, event_id); in event
-    order."""
-    units = pa.concat_tables([UNIT_SCHEMA.empty_table(), *(table.select(UNIT_SCHEMA.names) for table in tables)])
-    account = string_ranks(units["account_id"])
-    order = _order_of_events(units, account)
-    columns = (units[name].to_numpy()[order] for name in ("key", "channel"))
-    identity = (*columns, account[order])
-    grouped = np.lexsort(identity)  # stable: of equal units, the first event's comes first
-    first = grouped[changes(*(column[grouped] for column in identity))]
-    return units.take(pa.array(order[np.sort(first)])).combine_chunks()
-
-
 def count_days(units: pa.Table) -> pa.Table:
     """Integer counts of merged units per account and event-time UTC day (COUNT_SCHEMA), sorted by both."""
-    units = _in_event_order(units)
+    units = in_event_order(units)
     account, day = _account_indices(units), microseconds(units["timestamp"]) // DAY_US
     starts = changes(account, day)
     tally = _tally(units, np.cumsum(starts) - 1, int(starts.sum()))
@@ -132,8 +116,8 @@ def count_days(units: pa.Table) -> pa.Table:
 
 def replay(units: pa.Table, baselines: Baselines, least_record: float = -math.inf) -> Replay:
     """Run the e-process over merged units (rows in any order) by event time; the units of one event count at once."""
-    units = _in_event_order(units)
-    first_rows = np.flatnonzero(_starts(units, ("account_id",)))
+    units = in_event_order(units)
+    first_rows = np.flatnonzero(starts_of(units, ("account_id",)))
     multiples = np.arange(0, units.num_rows, BLOCK_UNITS)
     bounds = [*np.unique(first_rows[np.searchsorted(first_rows, multiples, side="right") - 1]), units.num_rows]
     blocks = pairwise(bounds) if units.num_rows else [(0, 0)]
@@ -245,7 +229,7 @@ def _tally(units: pa.Table, group: Ints, n: int) -> _Tally:
 def _replay_block(units: pa.Table, baselines: Baselines, least_record: float) -> Replay:
     """`replay` of whole accounts whose rows are in event order."""
     row_account, row_us = _account_indices(units), microseconds(units["timestamp"])
-    starts = _starts(units, EVENT_ORDER)
+    starts = starts_of(units, EVENT_ORDER)
     account, us = row_account[starts], row_us[starts]
     day = us // DAY_US
     tally = _tally(units, np.cumsum(starts) - 1, len(account)).within(changes(account, day))
@@ -299,59 +283,9 @@ def _of_any(account: Ints, holds: Bools) -> Bools:
     return np.asarray(np.bincount(account, holds) > 0)[account]
 
 
-def _starts(table: pa.Table, names: Sequence[str]) -> Bools:
-    """True where the named columns, no nulls in them, differ from the row before, and in the first row."""
-    starts = np.zeros(table.num_rows, np.bool_)
-    starts[:1] = True
-    for name in names:
-        starts[1:] |= pc.not_equal(table[name][1:], table[name][:-1]).to_numpy()
-    return starts
-
-
-def _order_of_events(units: pa.Table, account: Ints) -> Ints:
-    """Rows in order of account, event, channel and the rest. Numbers are sorted first, and strings only where an
-    account has several events at one instant."""
-    us, channel = microseconds(units["timestamp"]), units["channel"].to_numpy()
-    order = np.lexsort((channel, us, account))
-    event, later = units["event_id"].take(pa.array(order)), channel[order]
-    instants = changes(account[order], us[order])
-    settled = instants.copy()
-    settled[1:] |= pc.equal(event[1:], event[:-1]).to_numpy() & (later[1:] > later[:-1])
-    if not settled.all():
-        instant = np.cumsum(instants)
-        rows = np.flatnonzero(np.isin(instant, instant[~settled]))
-        names = dict.fromkeys((*EVENT_ORDER, *UNIT_KEY, *UNIT_SCHEMA.names))
-        keys = [(name, "ascending", "at_start") for name in names]
-        order[rows] = order[rows][pc.sort_indices(units.take(pa.array(order[rows])), keys).to_numpy()]
-    return order
-
-
-def string_ranks(column: pa.ChunkedArray) -> Ints:
-    """Rank of each row's string among the distinct ones, sorted."""
-    encoded = column.combine_chunks().dictionary_encode()
-    rank = np.argsort(pc.sort_indices(encoded.dictionary).to_numpy())
-    return np.asarray(rank[encoded.indices.to_numpy()], np.int64)
-
-
-def _in_event_order(units: pa.Table) -> pa.Table:
-    """Sorted by EVENT_ORDER, as merged units are already."""
-    units = units.combine_chunks()
-    out_of_order, tied = np.zeros(max(units.num_rows - 1, 0), np.bool_), True
-    for name in EVENT_ORDER:
-        before, after = units[name][:-1], units[name][1:]
-        out_of_order |= tied & pc.less(after, before).to_numpy()
-        tied &= pc.equal(after, before).to_numpy()
-    return units.sort_by([(name, "ascending") for name in EVENT_ORDER]) if out_of_order.any() else units
-
-
 def _account_indices(table: pa.Table) -> Ints:
     """Index of each row's account among the table's, which is sorted by account."""
-    return np.cumsum(_starts(table, ("account_id",))) - 1
-
-
-def microseconds(timestamps: pa.ChunkedArray) -> Ints:
-    """Since 1970, of timestamp[us]."""
-    return np.asarray(timestamps.cast(pa.int64()).to_numpy())
+    return np.cumsum(starts_of(table, ("account_id",))) - 1
 
 
 def _lists(column: pa.ChunkedArray, width: int) -> Ints:

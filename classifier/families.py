@@ -35,8 +35,8 @@ from classifier.eprocess import (
     running,
 )
 from classifier.errors import UsageError
-from classifier.evidence import DAY_US, microseconds, string_ranks
 from classifier.types import Channel
+from classifier.units import DAY_US, microseconds, string_ranks
 from classifier.verdicts import Times, by_step_up, flag_scale, flag_times
 
 FAMILY_RATE = 1e-4

@@ -31,8 +31,9 @@ from classifier.eprocess import (
     running,
     start_weight,
 )
-from classifier.evidence import DAY_US, Baselines, Evidence, hedged, join_channels, mean_over_targets
+from classifier.evidence import Baselines, Evidence, hedged, join_channels, mean_over_targets
 from classifier.types import LEVELS, TARGETS
+from classifier.units import DAY_US
 
 _N = len(TARGETS)
 N1, HITS, HITS_ANY, HIST = 0, slice(1, 1 + _N), slice(1 + _N, 1 + 2 * _N), slice(1 + 2 * _N, None)

@@ -18,9 +18,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from classifier.campaigns import LINK_UNITS, Campaigns
-from classifier.evidence import microseconds
 from classifier.exceptions import AgreedException, holds_for
 from classifier.types import OTHER, TARGETS, Basis, Channel, Decision
+from classifier.units import microseconds
 from classifier.verdicts import Judgement, Verdicts
 
 Judged = TypeVar("Judged", bound=Judgement)

@@ -24,10 +24,10 @@ import pyarrow as pa
 
 from classifier.certification import Certificate
 from classifier.errors import InputError, UsageError
-from classifier.evidence import merge_units
 from classifier.exceptions import AgreedException
 from classifier.labeler import Labelled
 from classifier.types import EVENT_SCHEMA, LABEL_SCHEMA
+from classifier.units import merge_units
 from service.context import context_table
 from service.findings import Ran, RunSummary, conclude
 from service.formats import AUTO, reading

@@ -25,10 +25,11 @@ from numpy.typing import NDArray
 from classifier.bundle import Stratum, parse_baselines
 from classifier.certification import FAMILY_PART, Certificate, certify, exceeds, expected_intent, intent_baselines
 from classifier.errors import InputError
-from classifier.evidence import Baselines, merge_units
+from classifier.evidence import Baselines
 from classifier.exceptions import AgreedException, excuse
 from classifier.reachback import in_force
 from classifier.types import LEVELS, TARGETS, UNIT_SCHEMA, Channel, Decision
+from classifier.units import merge_units
 from service.database import database, parquet_source, query
 
 _INTENT = f"FILTER (channel = {Channel.INTENT}) / {LEVELS}"

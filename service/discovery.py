@@ -26,12 +26,12 @@ from numpy.typing import NDArray
 
 from classifier.discovery import Context, Facets, Shared, facets_of, find_shared, ranked
 from classifier.errors import BundleError, InputError
-from classifier.evidence import microseconds
 from classifier.induction import SHARED_BY, by_two_accounts
 from classifier.labeler import Labeler
 from classifier.pipeline import Pipeline
 from classifier.signing import in_turns
 from classifier.text import normalise_text
+from classifier.units import microseconds
 from service.database import connect, parquet_source, query
 from service.finished import input_files, read_wanted
 from service.prompts import Prompts, meant_texts

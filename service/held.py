@@ -18,8 +18,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from classifier.errors import OutputError
-from classifier.evidence import merge_units
 from classifier.labeler import Labelled
+from classifier.units import merge_units
 from service.files import output_errors, replacing
 from service.run import HELD, RESUME, PartFacts, RunFolder
 

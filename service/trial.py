@@ -22,10 +22,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from classifier.errors import InputError
-from classifier.evidence import DAY_US
 from classifier.pipeline import Pipeline
 from classifier.signatures import Signature
 from classifier.text import normalise_text
+from classifier.units import DAY_US
 from service.database import connect, parquet_source, query
 from service.finished import input_files, read_wanted
 from service.prompts import meant_texts

@@ -27,11 +27,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from classifier.eprocess import Floats, Ints, changes
-from classifier.evidence import Baselines, Replay, count_days, merge_units, replay
+from classifier.evidence import Baselines, Replay, count_days, replay
 from classifier.exceptions import AgreedException, excuse
 from classifier.families import Sightings, join_sightings, sightings_of
 from classifier.reachback import Approval, Link, find_links
 from classifier.types import UNIT_SCHEMA
+from classifier.units import merge_units
 from classifier.verdicts import least_flag, may_be_judged
 from service.accounts import Particulars, particulars
 from service.database import query

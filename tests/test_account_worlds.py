@@ -10,9 +10,10 @@ import pyarrow as pa
 import pytest
 
 from classifier.bundle import default_bundle_dir
-from classifier.evidence import Baselines, merge_units
+from classifier.evidence import Baselines
 from classifier.pipeline import Pipeline
 from classifier.types import EVENT_SCHEMA
+from classifier.units import merge_units
 
 pytestmark = pytest.mark.training
 

@@ -11,8 +11,9 @@ import pyarrow as pa
 import pytest
 
 from classifier.campaigns import Campaigns
-from classifier.evidence import Baselines, merge_units, replay
+from classifier.evidence import Baselines, replay
 from classifier.types import ACCOUNT_SCHEMA, CAMPAIGN_SCHEMA, LABEL_SCHEMA, TARGETS, UNIT_SCHEMA, Channel, Decision
+from classifier.units import merge_units
 from classifier.verdicts import decide
 from service.accounts import Judged, build_accounts, particulars, summarise_labels
 from service.reasons import Case, FamilyUse, IntentUse, reasons_of

@@ -19,9 +19,8 @@ PACKAGES = ("classifier", "training", "service")
 ORDER = (
     "taxonomy", "types", "errors", "reveal", "confusables", "text", "encoder", "lexicon", "shingles", "induction",
     "discovery", "signatures", "templates", "signing", "heads", "transformer", "tables", "labeler", "exceptions",
-    "eprocess", "evidence", "online", "verdicts", "families", "campaigns", "reachback", "bundle", "certification",
-    "reviews",
-    "catalogue_folder", "catalogue", "exchange", "pipeline",
+    "eprocess", "units", "evidence", "online", "verdicts", "families", "campaigns", "reachback", "bundle",
+    "certification", "reviews", "catalogue_folder", "catalogue", "exchange", "pipeline",
 )  # fmt: skip
 """Modules of classifier; each imports only what stands before it."""
 

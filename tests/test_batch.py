@@ -19,7 +19,6 @@ import pytest
 
 from classifier.bundle import data_dir, default_bundle_dir
 from classifier.errors import InputError, UsageError
-from classifier.evidence import merge_units
 from classifier.exceptions import AgreedException
 from classifier.pipeline import Pipeline
 from classifier.reachback import Approval
@@ -31,6 +30,7 @@ from classifier.types import (
     LABEL_SCHEMA,
     UNIT_SCHEMA,
 )
+from classifier.units import merge_units
 from service.batch import Progress, label
 from service.context import CONTEXT_SCHEMA
 from tests.runs import counts_of, labels_of, outputs, records, write

@@ -28,9 +28,9 @@ from classifier.campaigns import (
     member_table,
 )
 from classifier.errors import UsageError
-from classifier.evidence import DAY_US, merge_units
 from classifier.families import FAMILY_BETS, FAMILY_RATE, PARTS, FamilyEvidence, family_evidence, sightings_of
 from classifier.types import CAMPAIGN_SCHEMA, DISCOVERED_SCHEMA, LABEL_SCHEMA
+from classifier.units import DAY_US, merge_units
 from classifier.verdicts import flag_scale
 from tests.unit_rows import unit_rows
 

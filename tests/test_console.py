@@ -18,8 +18,9 @@ import httpx
 import pytest
 from sqlalchemy import text
 
-from classifier.evidence import Baselines, merge_units, replay
+from classifier.evidence import Baselines, replay
 from classifier.types import Decision
+from classifier.units import merge_units
 from service.console.accounts import PAGE
 from service.console.evidence_path import evidence_path
 from service.console.links import within

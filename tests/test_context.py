@@ -16,8 +16,8 @@ import pytest
 from sqlalchemy import text
 
 from classifier.bundle import default_bundle_dir
-from classifier.evidence import DAY_US
 from classifier.pipeline import DEFAULT_HASH_KEY, Pipeline
+from classifier.units import DAY_US
 from classifier.verdicts import Thresholds
 from service.batch import label
 from service.context import contexts_of

@@ -16,18 +16,9 @@ from numpy.typing import NDArray
 from classifier import evidence
 from classifier.eprocess import BETS
 from classifier.errors import BundleError
-from classifier.evidence import (
-    DAY_US,
-    MOST_UNITS,
-    Baselines,
-    Replay,
-    count_days,
-    log_e_from_counts,
-    merge_units,
-    minimum_units,
-    replay,
-)
+from classifier.evidence import MOST_UNITS, Baselines, Replay, count_days, log_e_from_counts, minimum_units, replay
 from classifier.types import COUNT_SCHEMA, TARGETS, UNIT_SCHEMA, Channel
+from classifier.units import DAY_US, merge_units
 from classifier.verdicts import decide, flag_scale
 from tests.unit_rows import ALL_TARGETS, unit_rows
 

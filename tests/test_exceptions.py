@@ -13,9 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from classifier.errors import InputError
-from classifier.evidence import Baselines, merge_units, replay
+from classifier.evidence import Baselines, replay
 from classifier.exceptions import AgreedException, excuse
 from classifier.types import Channel
+from classifier.units import merge_units
 from service.exceptions import read_exceptions
 from tests.unit_rows import unit_rows
 

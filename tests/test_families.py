@@ -11,7 +11,6 @@ import pytest
 from numpy.typing import NDArray
 
 from classifier.eprocess import start_weight
-from classifier.evidence import DAY_US, merge_units
 from classifier.families import (
     FAMILY_BETS,
     FAMILY_RATE,
@@ -24,6 +23,7 @@ from classifier.families import (
     log_family_capital,
     sightings_of,
 )
+from classifier.units import DAY_US, merge_units
 from classifier.verdicts import flag_scale
 from tests.unit_rows import unit_rows
 

@@ -22,7 +22,8 @@ from pathlib import Path
 import numpy as np
 from classifier.bundle import open_bundle
 from classifier.errors import BundleError
-from classifier.evidence import Baselines, count_days, merge_units, replay
+from classifier.evidence import Baselines, count_days, replay
+from classifier.units import merge_units
 from classifier.types import ACCOUNT_SCHEMA, LABEL_SCHEMA, TARGETS
 from classifier.verdicts import decide
 from service.report_words import title_of

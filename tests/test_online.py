@@ -9,9 +9,10 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from classifier.evidence import DAY_US, Baselines, Evidence, merge_units, replay
+from classifier.evidence import Baselines, Evidence, replay
 from classifier.online import COUNTS, STATE, Folded, Steps, empty_states, evidence_of, fold
 from classifier.types import TARGETS, UNIT_SCHEMA, Channel
+from classifier.units import DAY_US, merge_units
 
 BASELINES = Baselines(0.001, (0.02, 0.05, 0.01, 0.1))
 UNIT = st.tuples(

@@ -15,11 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from classifier.bundle import data_dir, default_bundle_dir
-from classifier.evidence import count_days, merge_units, replay
+from classifier.evidence import count_days, replay
 from classifier.labeler import Labelled
 from classifier.pipeline import Pipeline
 from classifier.templates import NEIGHBOURS
 from classifier.types import CAPABILITIES, EVENT_SCHEMA
+from classifier.units import merge_units
 from classifier.verdicts import decide
 from service.records import expand_inputs, read_parts
 from tests.disguises import EXACT

@@ -17,12 +17,13 @@ from classifier.bundle import default_bundle_dir
 from classifier.campaigns import Campaigns
 from classifier.catalogue import Entry, Origin, add_entries
 from classifier.certification import clopper_pearson_upper
-from classifier.evidence import DAY_US, Baselines, count_days, log_e_from_counts, merge_units, replay
+from classifier.evidence import Baselines, count_days, log_e_from_counts, replay
 from classifier.exceptions import AgreedException
 from classifier.pipeline import Pipeline
 from classifier.reachback import Approval, Link, find_links, place_linked, review_linked
 from classifier.signatures import Signature
 from classifier.types import CAMPAIGN_SCHEMA, EVENT_SCHEMA, Basis, Channel, Decision, Tier
+from classifier.units import DAY_US, merge_units
 from classifier.verdicts import Thresholds, Verdicts, decide
 from service.reasons import Case, reasons_of
 from tests.forgeries import ASKS, QUILL, fill

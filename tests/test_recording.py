@@ -13,9 +13,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import text
 
-from classifier.evidence import DAY_US, Baselines, Evidence, Replay, merge_units, replay
+from classifier.evidence import Baselines, Evidence, Replay, replay
 from classifier.online import evidence_of
 from classifier.types import LABEL_SCHEMA, TARGETS, UNIT_SCHEMA, Channel
+from classifier.units import DAY_US, merge_units
 from service.store.codec import Unit, to_signed, to_unsigned, unit_table
 from service.store.opening import Store
 from service.store.recording import Fate, read_accounts, record

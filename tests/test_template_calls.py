@@ -111,16 +111,36 @@ def test_samples_are_added_and_removed_while_it_runs(small: Running) -> None:
         ("loopback", "template added (public)", "night_mill/0: ticket 4711"),
         ("loopback", "template removed", "night_mill/0: ticket 4711"),
     ]
+    _who_adds_is_named_and_a_scorer_may_not(small, body)
 
 
-def test_a_finding_is_approved_and_flags_what_is_sent_from_then_on(
+def _who_adds_is_named_and_a_scorer_may_not(small: Running, body: dict[str, Any]) -> None:
+    with small.service.store.writing() as connection:
+        keys = {role: add_key(connection, role, f"the {role}", None, "test") for role in Role}
+    small.service.gate.refresh()
+    for role, status in ((Role.SCORER, 403), (Role.ANALYST, 201)):
+        headers = {"authorization": f"Bearer {keys[role]}"}
+        assert small.client.post("/v1/templates", json=body, headers=headers).status_code == status
+        listed = small.client.get("/v1/templates", headers=headers)
+        assert listed.status_code == (403 if role is Role.SCORER else 200)
+    (note,) = [one["note"] for one in listed.json()["templates"] if one["source"] == "catalogue"]
+    assert note == f"{keys[Role.ANALYST].split('_')[1]}: ticket 4711"
+
+
+def test_a_finding_is_called_benign_or_approved_and_flags_what_is_sent_from_then_on(
     server: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("service.approving.now", APPROVED.isoformat)
     client = server.client
     found = client.get("/v1/templates/discovered", params={"run": "september"}).json()
-    finding = found["findings"][0]
+    finding, *_ = found["findings"]
     assert (finding["n_accounts"], "wording" in finding) == (FORGERS, False)
+    path, shop = f"/v1/templates/{finding['id']}/benign", {"run": "september", "family": "shop", **WHY}
+    refused = client.post(path, json=shop | {"capability": "coding"}).json()["detail"]
+    assert refused == "A benign template is a harmless application's: leave out technique and capability."
+    assert client.post(path, json=shop).status_code == 201 and known(client)["shop/0"]["tier"] == "benign"
+    assert client.delete("/v1/templates/shop/0", params=WHY).status_code == 200
+
     body = {"run": "september", "family": "night_mill", "capability": "coding", "tier": "exclusive", **WHY}
     added = client.post(f"/v1/templates/{finding['id']}/approve", json=body)
     assert added.status_code == 201, added.text
@@ -140,17 +160,7 @@ def test_a_finding_is_approved_and_flags_what_is_sent_from_then_on(
 
     before, after = send("before", APPROVED - DAY), send("after", APPROVED + DAY)
     assert (before["log10_e_coding"] < 1, after["decision"]) == (True, "flag")
-
-
-def test_a_finding_is_called_benign(server: Running) -> None:
-    finding = server.client.get("/v1/templates/discovered", params={"run": "september"}).json()["findings"][0]
-    path = f"/v1/templates/{finding['id']}/benign"
-    assert server.client.post(path, json={"run": "september", "family": "shop", "capability": "coding", **WHY}).json()[
-        "detail"
-    ] == ("A benign template is a harmless application's: leave out technique and capability.")
-    added = server.client.post(path, json={"run": "september", "family": "shop", **WHY})
-    assert added.status_code == 201 and known(server.client)["shop/0"]["tier"] == "benign"
-    elsewhere = server.client.post("/v1/templates/0123456789/approve", json={"run": "september", "family": "x", **WHY})
+    elsewhere = client.post("/v1/templates/0123456789/approve", json=body | {"family": "x"})
     assert (elsewhere.status_code, elsewhere.json()["type"]) == (404, "urn:probewatch:problem:unknown-finding")
 
 
@@ -178,10 +188,10 @@ def test_what_will_not_do_is_refused_with_a_sentence(refusing: Running, change: 
 
 
 @pytest.fixture(scope="module")
-def refusing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+def refusing(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     folder = tmp_path_factory.mktemp("refusing")
     (folder / "local").mkdir()
-    with running(f"sqlite:///{folder / 'store.db'}", catalogue=folder / "local") as opened:
+    with running(f"sqlite:///{folder / 'store.db'}", runs=runs, catalogue=folder / "local") as opened:
         yield opened
 
 
@@ -197,9 +207,9 @@ def test_without_a_folder_to_write_to_nothing_is_added(tmp_path: Path) -> None:
         assert missing.status_code == 409 and "set PROBEWATCH_RUNS" in missing.json()["detail"]
 
 
-def test_a_run_is_one_of_the_folder_and_nothing_else(server: Running) -> None:
+def test_a_run_is_one_of_the_folder_and_nothing_else(refusing: Running) -> None:
     for name in ("..", "/etc", "september/../september", ".", ""):
-        answer = server.client.get("/v1/templates/discovered", params={"run": name})
+        answer = refusing.client.get("/v1/templates/discovered", params={"run": name})
         assert answer.status_code == 404, name
 
 
@@ -226,12 +236,13 @@ def test_two_writers_at_once_lose_nothing(
 
 
 def test_every_replica_takes_it_up_and_what_the_command_adds_too(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, store_url: str
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     local = tmp_path / "local"
     local.mkdir()
     own = {"catalogue": local, "refresh_seconds": 0.2}
-    with running(store_url, **own) as one, running(store_url, **own) as other:
+    url = f"sqlite:///{tmp_path / 'store.db'}"
+    with running(url, **own) as one, running(url, **own) as other:
         assert one.client.post("/v1/templates", json={"family": "night_mill", **WHY, **SAMPLES}).status_code == 201
         _wait_for(other, "night_mill/0")
         source = write(tmp_path / "other.jsonl", rows(fill(BELLOWS, 20, seed=2)))
@@ -247,17 +258,3 @@ def _wait_for(server: Running, id: str) -> None:
     while id not in known(server.client):
         assert time.monotonic() < until
         time.sleep(0.05)
-
-
-def test_who_adds_is_named_and_a_scorer_may_not(small: Running) -> None:
-    with small.service.store.writing() as connection:
-        keys = {role: add_key(connection, role, f"the {role}", None, "test") for role in Role}
-    small.service.gate.refresh()
-    body = {"family": "night_mill", **WHY, **SAMPLES}
-    for role, status in ((Role.SCORER, 403), (Role.ANALYST, 201)):
-        headers = {"authorization": f"Bearer {keys[role]}"}
-        assert small.client.post("/v1/templates", json=body, headers=headers).status_code == status
-        listed = small.client.get("/v1/templates", headers=headers)
-        assert listed.status_code == (403 if role is Role.SCORER else 200)
-    (note,) = [one["note"] for one in listed.json()["templates"] if one["source"] == "catalogue"]
-    assert note == f"{keys[Role.ANALYST].split('_')[1]}: ticket 4711"

@@ -6,8 +6,9 @@ from datetime import date, timedelta
 
 from sqlalchemy import Connection, text
 
-from classifier.evidence import DAY_US, merge_units, replay
+from classifier.evidence import replay
 from classifier.exceptions import AgreedException, excuse
+from classifier.units import DAY_US, merge_units
 from service.store.erasure import erase_account
 from service.store.opening import Store
 from service.store.overview import read_account_days, read_days

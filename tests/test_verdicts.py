@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from classifier.eprocess import changes, log_capital, make_calendar, match_factors, running
 from classifier.errors import UsageError
-from classifier.evidence import Baselines, merge_units, replay
+from classifier.evidence import Baselines, replay
 from classifier.types import Basis, Channel, Decision
+from classifier.units import merge_units
 from classifier.verdicts import Verdicts, by_step_up, decide, e_bh, fdr_bound, flag_scale, flag_times, harmonic
 from tests.unit_rows import unit_rows
 

@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 
-from classifier.evidence import DAY_US
 from classifier.types import TARGETS, UNIT_SCHEMA, Channel
+from classifier.units import DAY_US
 
 ALL_TARGETS = 0b1111
 

@@ -23,8 +23,9 @@ from classifier.eprocess import (
     record_rows,
     running,
 )
-from classifier.evidence import DAY_US, Baselines, join_channels, mean_over_targets
+from classifier.evidence import Baselines, join_channels, mean_over_targets
 from classifier.types import LEVELS
+from classifier.units import DAY_US
 from classifier.verdicts import by_step_up, flag_scale, flag_times
 
 CLUSTER = 10

@@ -95,8 +95,8 @@ def tell_templates(connection: Connection, discovered: pa.Table, now: int) -> in
     for row in discovered.slice(0, MOST_TEMPLATES).to_pylist():
         if row["p_extraction"] >= LEAST_INTENT:
             name = f"scaffold-{row['scaffold']:016x}"
-            facts = {name: row[name] for name in ("n_accounts", "n_prompts", "growth")}
-            times = {name: iso(row[name]) for name in ("first_seen", "last_seen")}
+            facts = _only(row, ("n_accounts", "n_prompts", "growth"))
+            times = {end: iso(row[end]) for end in ("first_seen", "last_seen")}
             news = News(Kind.TEMPLATE, name, {"template_id": name, **facts, **times})
             told += announce(connection, [news], now, silently=not begun)
     return told

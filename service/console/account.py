@@ -12,8 +12,8 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from classifier.evidence import DAY_US
 from classifier.types import LEVELS, TARGETS, Channel
+from classifier.units import DAY_US
 from service.console.evidence_path import EvidencePath, evidence_path
 from service.console.pages import PageRoute, page, who_of
 from service.console.plots import day_counts, path_figure

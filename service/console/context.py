@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from classifier.evidence import DAY_US
+from classifier.units import DAY_US
 from service.console.pages import PageRoute, page
 from service.console.plots import MOST_MODELS, models_figure
 from service.console.standing import standing_of

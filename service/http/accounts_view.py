@@ -9,10 +9,11 @@ from datetime import UTC, datetime
 from math import log
 from typing import Any
 
-from classifier.evidence import DAY_US, Baselines
+from classifier.evidence import Baselines
 from classifier.online import evidence_of, stack_states
 from classifier.reachback import review_places
 from classifier.types import LEVELS, TARGETS, Channel, Decision
+from classifier.units import DAY_US
 from classifier.verdicts import Thresholds, judge
 from service.http.published import iso
 from service.reasons import MOST_EVENTS, Case, FamilyUse, IntentUse, reasons_of

@@ -125,6 +125,8 @@ def writable(service: Service) -> Path:
 
 def _prepared(service: Service, wanted: Wanted, pipeline: Pipeline) -> Addition:
     ordinary = service.settings.ordinary
+    if pipeline.catalogue is not None:
+        check_encoder(pipeline.catalogue, pipeline.encoder_digest)
     if wanted.family.tier is Tier.EXCLUSIVE and ordinary is None:
         raise Problem(409, "no-ordinary-traffic", NO_ORDINARY)
     samples = wanted.samples_of(pipeline)
@@ -168,8 +170,6 @@ def _newest(service: Service) -> Pipeline:
     """The pipeline of the newest version on disk: that which is loaded, if no other process wrote since."""
     loaded, folder = service.scorer.pipeline, service.settings.catalogue
     on_disk = open_catalogue(folder) if folder is not None and (folder / INDEX).exists() else None
-    if on_disk is not None:
-        check_encoder(on_disk, loaded.encoder_digest)
     known = loaded.catalogue.id if loaded.catalogue is not None else None
     return loaded if known == (on_disk.id if on_disk is not None else None) else load_pipeline(service.settings)
 

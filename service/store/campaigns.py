@@ -17,10 +17,10 @@ import pyarrow as pa
 from sqlalchemy import Connection, text
 
 from classifier.campaigns import Campaigns, describe, group_accounts, member_table
-from classifier.evidence import DAY_US
 from classifier.families import sightings_of
 from classifier.reachback import Approval, Link, find_links, place_linked
 from classifier.types import UNIT_SCHEMA
+from classifier.units import DAY_US
 from service.store.codec import Unit, to_unsigned, unit_table
 from service.store.exemptions import read_agreed
 from service.store.schema import links, members

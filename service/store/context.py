@@ -12,7 +12,7 @@ from typing import NamedTuple
 import pyarrow as pa
 from sqlalchemy import Connection
 
-from classifier.evidence import DAY_US
+from classifier.units import DAY_US
 from service.context import Context
 from service.store.schema import account_models, account_organisations, end_users, model_days
 from service.store.sketch import EMPTY, added, count

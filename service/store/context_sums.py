@@ -11,7 +11,7 @@ from math import log
 
 from sqlalchemy import ColumnElement, Connection, Text, and_, bindparam, case, func, select, text
 
-from classifier.evidence import DAY_US
+from classifier.units import DAY_US
 from classifier.verdicts import Thresholds
 from service.store.schema import accounts, end_users
 from service.store.sketch import count, merged

@@ -18,9 +18,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from sqlalchemy import Connection
 
-from classifier.evidence import DAY_US, Baselines
+from classifier.evidence import Baselines
 from classifier.online import STATE, Folded, States, Steps, empty_states, fold, stack_states
 from classifier.types import Channel
+from classifier.units import DAY_US
 from service.context import Context
 from service.store.codec import EventKey, Unit, count_units, event_key, to_signed, units_of
 from service.store.context import record_context

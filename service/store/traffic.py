@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection
 
-from classifier.evidence import DAY_US
 from classifier.types import TARGETS
+from classifier.units import DAY_US
 from service.store.schema import COUNTED, day_totals, traffic
 from service.store.statements import upsert, write_many
 

@@ -13,8 +13,8 @@ import numpy as np
 import pyarrow as pa
 
 from classifier.certification import exceeds
-from classifier.evidence import merge_units
 from classifier.types import LEVELS, TARGETS, Channel
+from classifier.units import merge_units
 from tests.benchmarks.account_pool import Pool
 from tests.benchmarks.account_worlds import Ints, Menus
 

@@ -18,9 +18,10 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from classifier.campaigns import group_accounts
-from classifier.evidence import Replay, concatenate, merge_units, replay
+from classifier.evidence import Replay, concatenate, replay
 from classifier.families import join_sightings, sightings_of
 from classifier.types import TARGETS, Decision
+from classifier.units import merge_units
 from classifier.verdicts import Verdicts, decide, flag_scale
 from tests.benchmarks.account_pool import UNKNOWN, Pool
 from tests.benchmarks.account_worlds import Traffic

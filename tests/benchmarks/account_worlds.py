@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from classifier.evidence import DAY_US
+from classifier.units import DAY_US
 from tests.benchmarks.account_bundle import SEED
 from tests.benchmarks.account_pool import LEAST_ROWS, Pool
 

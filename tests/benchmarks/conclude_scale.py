@@ -19,9 +19,9 @@ import numpy as np
 import pyarrow as pa
 
 from classifier.bundle import default_bundle_dir
-from classifier.evidence import merge_units
 from classifier.pipeline import Pipeline
 from classifier.types import CAPABILITIES, LABEL_SCHEMA, TARGETS, UNIT_SCHEMA, Channel
+from classifier.units import merge_units
 from service.findings import Ran, conclude
 from service.records import ROWS_PER_PART
 from service.run import PartFacts, Recorded, Settings, open_run

@@ -20,9 +20,9 @@ from pathlib import Path
 
 import numpy as np
 
-from classifier.evidence import DAY_US
 from classifier.online import STATE
 from classifier.types import TARGETS
+from classifier.units import DAY_US
 from service.store.opening import open_store
 from service.store.sketch import EMPTY, added
 from service.store.traffic import PARTS

@@ -17,8 +17,9 @@ import numpy as np
 from scipy.stats import beta
 
 from classifier.eprocess import Floats, Ints
-from classifier.evidence import DAY_US, Baselines
+from classifier.evidence import Baselines
 from classifier.families import FAMILY_RATE, FamilyRows, log_family_capital
+from classifier.units import DAY_US
 from classifier.verdicts import ALPHA, by_step_up, flag_scale
 from tests.worlds import CONDUCTS, Rows, bad_rows, honest_rows, honest_units, joined, log_evidence, most_false
 
