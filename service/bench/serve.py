@@ -33,7 +33,8 @@ _EVENTS = ("received", "scored", "shed", "rejected", "failed")
 
 @dataclass(frozen=True)
 class Peak:
-    """The most requests a second, with how many connections, and processor time of the server a request, in us."""
+    """The most requests a second, with how many connections, and processor time of the server for each of
+    them, in us, refusals included."""
 
     rate: float
     connections: int
@@ -80,7 +81,7 @@ def _peak(server: Server, sent: Sequence[bytes], seconds: float, say: Callable[[
         say(f"peak: {connections} connections")
         before = server.processor_seconds
         loaded = run_load(server.port, sent, connections, seconds)
-        cost = (server.processor_seconds - before) / max(loaded.n_answers, 1) * 1e6
+        cost = (server.processor_seconds - before) / max(len(loaded.took), 1) * 1e6
         found.append(Peak(loaded.rate, connections, cost))
     return max(found, key=lambda peak: peak.rate)
 

@@ -108,7 +108,7 @@ class Scorer:
         self._away_since, self._trying = 0.0, False
         self.published: Published | None = None
         self._most_waiting, self._most_wait = most_waiting, most_wait
-        self._waiting = 0  # events without an answer; the event loop alone counts them
+        self._came = self._taken = 0  # events so far; the event loop counts the ones, the thread that labels the others
         self._pace = 0.0  # seconds from one answer to the next, of late
         self._answered = 0.0
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
@@ -135,13 +135,14 @@ class Scorer:
         """503, with when to try again, if n more events would wait too long, or for a store that is away and that
         another request tries; counted as received, and as shed or failed.
 
-        By Little's law the wait is how many are there already, times how long one takes.
+        The wait is how many wait already, those not counted that are being scored, times how long one takes.
         """
         if self.away is not None and self._trying:
             self._metrics.received.inc(n)
             self._metrics.failed.inc(n)
             return _without_store(self.away)
-        there, expected = self._waiting, self._waiting * self._pace
+        there = self._came - self._taken
+        expected = there * self._pace
         too_many = there + n > self._most_waiting
         too_slow = there + n > FEW and expected > self._most_wait
         if not there or not (too_many or too_slow):
@@ -154,7 +155,7 @@ class Scorer:
         """Answers for events, in order, once they are committed."""
         answer: asyncio.Future[list[Answer]] = asyncio.get_running_loop().create_future()
         self._trying = True
-        self._waiting += len(events)
+        self._came += len(events)
         span = self._traces.here() if self._traces is not None else None
         self._jobs.put(_Job(events, answer, time.monotonic(), span))
         return answer
@@ -173,6 +174,7 @@ class Scorer:
                 return jobs, True
             jobs.append(job)
             n += len(job.events)
+            self._taken += len(job.events)
         return jobs, False
 
     def _label_all(self) -> None:
@@ -245,7 +247,7 @@ class Scorer:
             self._say(turn, recorded)
         self._trying = False
         self._count(turn)
-        self._deliver(turn)
+        _deliver(turn)
 
     def _record(self, turn: _Turn) -> list[Recorded]:
         if self.published is None:
@@ -274,24 +276,6 @@ class Scorer:
         self._metrics.scored.inc(len(turn.answers) - len(problems))
         self._metrics.failed.inc(failed)
         self._metrics.rejected.inc(len(problems) - failed)
-
-    def _deliver(self, turn: _Turn) -> None:
-        """Hand answers to the event loops that wait for them."""
-        by_loop: dict[asyncio.AbstractEventLoop, list[tuple[_Job, list[Answer]]]] = {}
-        answers = [answer for answer in turn.answers if answer is not None]
-        start = 0
-        for job in turn.jobs:
-            part = answers[start : start + len(job.events)]
-            start += len(job.events)
-            by_loop.setdefault(job.answer.get_loop(), []).append((job, part))
-        for loop, parts in by_loop.items():
-            loop.call_soon_threadsafe(self._settle, parts)
-
-    def _settle(self, parts: Sequence[tuple[_Job, list[Answer]]]) -> None:
-        for job, answers in parts:
-            self._waiting -= len(job.events)
-            if not job.answer.done():  # the caller may have gone
-                job.answer.set_result(answers)
 
 
 def _excerpts(events: Sequence[Event], labels: pa.Table, most: int) -> dict[str, tuple[float, str]]:
@@ -350,3 +334,22 @@ def _batch(events: Sequence[Event]) -> pa.RecordBatch:
         pa.array([event.prompt for event in events], pa.string()),
     ]
     return pa.RecordBatch.from_arrays(columns, schema=EVENT_SCHEMA)
+
+
+def _deliver(turn: _Turn) -> None:
+    """Hand answers to the event loops that wait for them."""
+    by_loop: dict[asyncio.AbstractEventLoop, list[tuple[_Job, list[Answer]]]] = {}
+    answers = [answer for answer in turn.answers if answer is not None]
+    start = 0
+    for job in turn.jobs:
+        part = answers[start : start + len(job.events)]
+        start += len(job.events)
+        by_loop.setdefault(job.answer.get_loop(), []).append((job, part))
+    for loop, parts in by_loop.items():
+        loop.call_soon_threadsafe(_settle, parts)
+
+
+def _settle(parts: Sequence[tuple[_Job, list[Answer]]]) -> None:
+    for job, answers in parts:
+        if not job.answer.done():  # the caller may have gone
+            job.answer.set_result(answers)
