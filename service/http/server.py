@@ -29,9 +29,11 @@ if TYPE_CHECKING:
 else:
     _Protocol = AutoHTTPProtocol
 
-
 MOST_HEAD = 64 << 10
 """Bytes of a request before its body. (uvicorn bounds them with h11; with httptools this does.)"""
+HUNG_SECONDS = 60
+"""Seconds after which a worker that does not answer is taken for hung and begun anew. uvicorn's 5 are less than a busy
+machine takes to load what a worker needs, so that none would ever come up."""
 
 
 class PatientProtocol(_Protocol):
@@ -107,6 +109,7 @@ def uvicorn_options(settings: Settings) -> dict[str, Any]:
         "limit_concurrency": settings.most_connections,
         "timeout_keep_alive": settings.idle_seconds,
         "timeout_graceful_shutdown": settings.drain_seconds,
+        "timeout_worker_healthcheck": HUNG_SECONDS,
     }
 
 
