@@ -228,7 +228,7 @@ def test_ids_are_forgotten_after_their_time(server: Running) -> None:
     server.score(account_id="old", prompt="x", event_id="old-1")
     with server.service.store.writing() as connection:
         connection.execute(text("UPDATE events SET received = 0"))
-    server.service._forget()
+    server.service._retention.turn(time.time_ns() // 1000)
     with server.service.store.reading() as connection:
         assert connection.execute(text("SELECT count(*) FROM events")).scalar() == 0
 
