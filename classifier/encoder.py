@@ -90,6 +90,8 @@ class Tokenizer:
         self.run_by = self._backend.name
         self._spelling = self._backend.vocabulary()
         self.vocab_size = max(self._spelling) + 1
+        self._n_bytes = np.zeros(self.vocab_size, np.int64)
+        self._n_bytes[list(self._spelling)] = [len(spelling) for spelling in self._spelling.values()]
 
     def vocabulary(self) -> dict[int, bytes]:
         """What each token id spells."""
@@ -98,6 +100,10 @@ class Tokenizer:
     def decode(self, ids: NDArray[np.int32]) -> str:
         """The text of tokens; a character that is cut at either end is left out."""
         return b"".join(map(self._spelling.__getitem__, ids.tolist())).decode("utf-8", "ignore")
+
+    def n_bytes(self, ids: NDArray[np.int32]) -> int:
+        """Bytes that tokens spell; those of a whole text spell it, byte for byte."""
+        return int(np.add.reduce(self._n_bytes[ids]))
 
     def encode(self, texts: Sequence[str] | Sequence[bytes]) -> TokenBatch:
         """Ids of each text, as it is or in UTF-8."""

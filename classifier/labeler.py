@@ -268,11 +268,17 @@ def _spans(
     """Token spans of `rows` [n] as characters of their scored texts, [n, 2]; (0, 0) for the other rows."""
     spans = np.zeros((len(reading.texts), 2), np.int64)
     for row in rows.nonzero()[0].tolist():
-        ids = reading.encoded.tokens.of(row)
-        start = len(encoder.tokenizer.decode(ids[: starts[row]]))
-        end = start + len(encoder.tokenizer.decode(ids[starts[row] : ends[row]]))
-        spans[row] = original_span(reading.texts[row], start, end)
+        ids, normal = reading.encoded.tokens.of(row), reading.normal[row]
+        first = encoder.tokenizer.n_bytes(ids[: starts[row]])
+        last = first + encoder.tokenizer.n_bytes(ids[starts[row] : ends[row]])
+        start = _n_chars(normal[:first])
+        spans[row] = original_span(reading.texts[row], start, start + _n_chars(normal[first:last]))
     return spans
+
+
+def _n_chars(part: bytes) -> int:
+    """Characters of a part of a normal form, without those cut at either end."""
+    return len(part.decode("utf-8", "ignore"))
 
 
 def _sent_spans(sent: Sequence[Revealed], spans: Ints, rows: Bools) -> Ints:

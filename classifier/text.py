@@ -66,25 +66,21 @@ def normal_forms(texts: Sequence[str]) -> list[bytes]:
     if not texts:
         return []
     joined = _END.join([text.encode("utf-8", "surrogatepass") for text in texts])
-    folded = joined.translate(_FOLDED)
-    normal = [text.strip(b" ") for text in folded.split(_END)]
-    for place in _double_spaced(folded):
-        normal[place] = b" ".join(normal[place].split())
+    normal = [text.strip(b" ") for text in _single_spaced(joined.translate(_FOLDED)).split(_END)]
     for place in _unsettled(texts, joined):
         normal[place] = _composed(texts[place])
     return normal
 
 
-def _double_spaced(joined: bytes) -> list[int]:
-    """Which texts have two spaces side by side."""
-    if b"  " not in joined:
-        return []
-    if _END not in joined:
-        return [0]
-    codes = np.frombuffer(joined, np.uint8)
+def _single_spaced(folded: bytes) -> bytes:
+    """Runs of spaces as one."""
+    if b"  " not in folded:
+        return folded
+    codes = np.frombuffer(folded, np.uint8)
     is_space = codes == ord(" ")
-    ends = np.flatnonzero(codes == ord(_END))
-    return list(np.unique(np.searchsorted(ends, np.flatnonzero(is_space[1:] & is_space[:-1]))).tolist())
+    kept = np.ones(len(codes), np.bool_)
+    np.logical_not(is_space[1:] & is_space[:-1], out=kept[1:])
+    return codes[kept].tobytes()
 
 
 def _unsettled(texts: Sequence[str], joined: bytes) -> list[int]:

@@ -161,7 +161,7 @@ def test_agreed_exceptions_excuse_an_account_and_are_said(sample: Path, pipeline
     assert rows["acct_0032"]["reasons"] == [
         f"{n} distinct prompt{'s' if n > 1 else ''} that match {name} count for nothing (ann, until 2030-01-01: their "
         "red team)"
-        for name, n in zip(families, (13, 11, 9, 1), strict=True)
+        for name, n in sorted(zip(families, (13, 11, 9, 1), strict=True))
     ]
     assert {name for name, row in rows.items() if row["decision"] == "flag"} == {
         name for name, row in before.items() if row["decision"] == "flag" and name != "acct_0032"

@@ -290,9 +290,9 @@ def test_what_cannot_be_removed_is_refused(
 def test_a_catalogue_that_moves_while_it_is_added_to_is_left_alone(
     capsys: pytest.CaptureFixture[str], samples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from service import proposals
+    from service import approving
 
-    folder, propose = tmp_path / "local", proposals.propose
+    folder, propose = tmp_path / "local", approving.propose
     Ran(capsys, *adding(samples, folder))
     before = open_catalogue(folder).id
 
@@ -301,7 +301,7 @@ def test_a_catalogue_that_moves_while_it_is_added_to_is_left_alone(
         remove_entry(folder, "night_mill/0", before)
         return found
 
-    monkeypatch.setattr(proposals, "propose", overtaken)
+    monkeypatch.setattr(approving, "propose", overtaken)
     other = write(tmp_path / "other.jsonl", rows(fill(BELLOWS, 20, seed=2)))
     ran = Ran(capsys, "templates", "add", "--from", other, "--family", "shed", "--catalogue", folder, "--yes")
     assert ran.code == 5 and f"was changed meanwhile, from version {before} to" in ran.err
