@@ -272,7 +272,7 @@ def _spans(
         first = encoder.tokenizer.n_bytes(ids[: starts[row]])
         last = first + encoder.tokenizer.n_bytes(ids[starts[row] : ends[row]])
         start = _n_chars(normal[:first])
-        spans[row] = original_span(reading.texts[row], start, start + _n_chars(normal[first:last]))
+        spans[row] = original_span(reading.texts[row], normal, start, start + _n_chars(normal[first:last]))
     return spans
 
 

@@ -132,17 +132,19 @@ def _visible(text: str) -> str:
     return _INVISIBLE.sub("", _SURROGATE.sub("\ufffd", text))
 
 
-def original_span(text: str, start: int, end: int) -> tuple[int, int]:
-    """Characters [start, end) of `normalise_text(text)`, start < end, as a span of `text` itself.
+def original_span(text: str, normal: bytes, start: int, end: int) -> tuple[int, int]:
+    """Characters [start, end) of the normal form of `text`, start < end, as a span of `text` itself.
 
-    Exact for ASCII; elsewhere by normalising growing prefixes (binary search), so a span may take in a neighbouring
-    combining mark.
+    Exact where nothing but case and spaces of ASCII tells the two apart; elsewhere by normalising growing prefixes
+    (binary search), so a span may take in a neighbouring combining mark.
     """
-    if not text.isascii():
+    raw = text.encode("utf-8", "surrogatepass")
+    if _single_spaced(raw.translate(_FOLDED)).strip(b" ") != normal:
         return _prefix_reaching(text, start + 1) - 1, _prefix_reaching(text, end)
-    solid = np.flatnonzero(~_ASCII_SPACE[np.frombuffer(text.encode("ascii"), np.uint8)])
-    normal = normalise_text(text)
-    first, last = start - normal.count(" ", 0, start), end - normal.count(" ", 0, end) - 1
+    codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
+    solid = np.flatnonzero(~_ASCII_SPACE[np.minimum(codes, 127)])
+    chars = normal.decode()
+    first, last = start - chars.count(" ", 0, start), end - chars.count(" ", 0, end) - 1
     return int(solid[min(first, len(solid) - 1)]), int(solid[last]) + 1
 
 

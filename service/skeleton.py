@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from classifier.labeler import Labeler
 from classifier.shingles import MOST_TOKENS, Words, words_within
-from classifier.text import normalise_text, original_span
+from classifier.text import normal_form, original_span
 from service.report_words import visible
 
 SLOT = "…"
@@ -37,13 +37,14 @@ def skeleton_of(shingles: NDArray[np.uint64], texts: Sequence[str], labeler: Lab
 def _constant_spans(shingles: NDArray[np.uint64], text: str, labeler: Labeler) -> list[tuple[int, int]]:
     """(start, end) of each run of characters whose words stand in one of the shingles, in order."""
     tokenizer = labeler.encoder.tokenizer
-    tokens = tokenizer.encode([normalise_text(text)])
+    normal = normal_form(text)
+    tokens = tokenizer.encode([normal])
     words = labeler.templates.shingler.words(tokens)
     spans = []
     for first, past in _token_runs(words, words_within(words, shingles)):
         start = len(tokenizer.decode(tokens.ids[:first]))
         end = start + len(tokenizer.decode(tokens.ids[first:past]))
-        spans.append(original_span(text, start, end))
+        spans.append(original_span(text, normal, start, end))
     return spans
 
 
