@@ -68,7 +68,8 @@ def run_load(
     if find_spec("uvloop") is not None:
         import uvloop
 
-        return uvloop.run(load.run(port, connections))
+        loaded: Loaded = uvloop.run(load.run(port, connections))
+        return loaded
     return asyncio.run(load.run(port, connections))
 
 

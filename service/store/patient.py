@@ -14,7 +14,7 @@ BRIEF_SECONDS = 5.0
 """For what takes no time by itself: to connect, to see whether a connection is alive, to roll back."""
 
 
-class PatientConnection(psycopg.Connection[Any]):
+class PatientConnection(psycopg.Connection[Any]):  # type: ignore[misc, unused-ignore]  # where psycopg is not installed
     """Waits `patience` seconds for each answer; without one it is closed, and OperationalError raised."""
 
     patience = BRIEF_SECONDS
