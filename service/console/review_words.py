@@ -34,7 +34,7 @@ EFFECTS = (
         "Dismiss",
         "The account leaves the list of what is undecided until the day given, or for good. It is still shown under "
         "its verdict, which only evidence changes: a dismissal is an opinion about what the evidence means. Where "
-        "several analysts dismiss accounts of one kind, `train --reviews` makes a bundle that goes by it.",
+        "several analysts dismiss accounts of one kind, probewatch train --reviews makes a bundle that goes by it.",
     ),
     Effect(
         "watched",
