@@ -521,6 +521,12 @@ def test_a_review_that_lacks_something_is_refused(mine: Running, fields: dict[st
     assert story(mine, FLAGGED)["reviews"] == []
 
 
+def test_a_refused_review_leaves_in_the_form_what_was_written(mine: Running) -> None:
+    page = review(mine, "dismissed", FLAGGED, reason="their <own> evaluation", until="2020-01-01").text
+    assert 'value="dismissed" required aria-describedby="d-dismissed" checked' in page
+    assert "their &lt;own&gt; evaluation</textarea>" in page and 'name="until" value="2020-01-01"' in page
+
+
 def test_no_route_changes_or_deletes_a_review() -> None:
     assert [word for word in ("edit", "delete", "remove") if re.search(word, PAGES.pattern + FORMS.pattern)] == []
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -92,9 +93,14 @@ def show_account(request: Request, id: str = "", excerpts: str = "") -> Response
 
 
 def account_page(
-    request: Request, account_id: str, status: int, problem: str | None, with_excerpts: bool = False
+    request: Request,
+    account_id: str,
+    status: int,
+    problem: str | None,
+    with_excerpts: bool = False,
+    given: Mapping[str, str] = MappingProxyType({}),
 ) -> Response:
-    """The page; `problem`: why a review was not taken."""
+    """The page; `problem`: why a review was not taken, of which the form had what is `given`."""
     service, standing = service_of(request), standing_of(request)
     seen = look(service, standing, account_id)
     periods = activity(day_counts(seen.days, False))
@@ -104,6 +110,7 @@ def account_page(
         "account",
         status=status,
         problem=problem,
+        given=given,
         seen=seen,
         row=account_views([seen.account], "row", {})[0],
         sentence=verdict_sentence(seen.account),

@@ -41,7 +41,7 @@ async def review_account(request: Request) -> Response:
         review = parse_review(fields, who)
         await asyncio.to_thread(_write, service, account_id, review, fields.get("family", ""))
     except UsageError as error:
-        return await asyncio.to_thread(account_page, request, account_id, 422, str(error))
+        return await asyncio.to_thread(account_page, request, account_id, 422, str(error), given=fields)
     return RedirectResponse(link_to("/account", id=account_id) + "#reviews", 303)
 
 
