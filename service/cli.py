@@ -6,7 +6,6 @@ Heavy modules are imported inside the commands that need them, so that `--help` 
 from __future__ import annotations
 
 import gc
-import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -424,8 +423,6 @@ def _engine(engine: Engine, address: str | None) -> Callable[[Work], Ran]:
         if address is not None:
             raise UsageError(f"--address got {address}: expected it with --engine ray, add that or leave it out.")
         return label_here
-    if address is not None and (Path.home() / ".ray" / "auth_token").exists():
-        os.environ.setdefault("RAY_AUTH_MODE", "token")  # `ray start` sees the token by itself, a driver does not
     try:
         from service.cluster import on_cluster
     except ModuleNotFoundError as error:

@@ -127,7 +127,8 @@ def _connect(address: str) -> None:
     except (OSError, RuntimeError, ValueError) as error:
         raise UsageError(
             f"--address got {address}: expected a Ray cluster there, with the versions of Ray and Python that are here "
-            f"({ray.__version__}, {platform.python_version()}); start one with ray start --head."
+            f"({ray.__version__}, {platform.python_version()}); start one with ray start --head. "
+            "If it asks for a token, set RAY_AUTH_MODE=token here, too."
         ) from error
 
 
