@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+import orjson
 import pyarrow as pa
 
 from classifier.pipeline import Pipeline
@@ -13,7 +14,8 @@ from service.http.problems import Problem
 from service.http.published import Published
 from service.store.recording import Account, Fate, Recorded
 
-Answer = dict[str, object] | Problem
+Answer = bytes | Problem
+"""A JSON document, or why there is none."""
 
 
 def say(labels: pa.Table, recorded: Recorded, pipeline: Pipeline, published: Published) -> list[Answer]:
@@ -23,11 +25,15 @@ def say(labels: pa.Table, recorded: Recorded, pipeline: Pipeline, published: Pub
     ids = {"bundle_id": pipeline.bundle_id, "catalogue_id": pipeline.catalogue_id}
     rows = zip(labels["event_id"].to_pylist(), _prompts(labels), recorded.fates, recorded.accounts, strict=True)
     return [
-        {"event_id": event_id, "prompt": prompt, "account": standing[account.number], **ids}
+        json_of({"event_id": event_id, "prompt": prompt, "account": standing[account.number], **ids})
         if fate is not Fate.FOREIGN and account is not None
         else _foreign()
         for event_id, prompt, fate, account in rows
     ]
+
+
+def json_of(document: object) -> bytes:
+    return orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
 def _foreign() -> Problem:

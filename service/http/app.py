@@ -29,9 +29,9 @@ def create_app(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def running(_: FastAPI) -> AsyncIterator[None]:
-        service.start()
+        await service.start()
         yield
-        service.stop()
+        await service.stop()
         gc.unfreeze()  # libraries tell of what is never let go of
 
     app = FastAPI(title="probewatch", version=version_of("probewatch"), lifespan=running, docs_url=None, redoc_url=None)

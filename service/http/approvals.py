@@ -26,8 +26,9 @@ from classifier.types import Tier
 from service import approving
 from service.approving import Addition, prepare
 from service.discovery import Found
+from service.http.loading import load_pipeline
 from service.http.problems import Problem
-from service.http.service import Service, load_pipeline
+from service.http.service import Service
 from service.prompts import Prompts
 from service.proposals import MOST_SAMPLES
 from service.store.audit import write_audit

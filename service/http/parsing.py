@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 from uuid import uuid4
 
 from service.fields import BadRecordError, Fields, decode_json, kind_of
@@ -17,8 +18,7 @@ _BRACKETS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?|[][{}]', re.DOTALL)  # or a 
 _PLAIN = FORMATS["plain"]
 
 
-@dataclass(frozen=True)
-class Event:
+class Event(NamedTuple):
     """A validated event; `supplied`: it came with its id, so it may come again."""
 
     event_id: str

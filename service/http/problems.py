@@ -22,6 +22,9 @@ class Problem(Exception):
         self.status, self.kind, self.detail = status, kind, detail
         self.headers = dict(headers) if headers is not None else {}
 
+    def __reduce__(self) -> tuple[type[Problem], tuple[int, str, str, dict[str, str]]]:
+        return Problem, (self.status, self.kind, self.detail, self.headers)  # it goes from one process to another
+
     def document(self) -> dict[str, object]:
         """RFC 9457: type, title, status, detail."""
         return {

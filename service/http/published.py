@@ -17,12 +17,19 @@ _PER_LOG10 = log(10)
 
 
 @dataclass(frozen=True)
+class Campaigns:
+    """The campaign of each account that is in one, and links by reach-back. By account_no."""
+
+    of_account: Mapping[int, str]
+    links: Mapping[int, Sequence[Link]]
+
+
+@dataclass(frozen=True)
 class Published:
-    """Thresholds, the campaign of each account that is in one, and links by reach-back, as of a time."""
+    """Thresholds and campaigns, as of a time."""
 
     thresholds: Thresholds
-    campaign_of: Mapping[int, str]
-    links: Mapping[int, Sequence[Link]]
+    campaigns: Campaigns
     as_of: datetime
 
     def say(self, accounts: Sequence[Account]) -> list[dict[str, object]]:
@@ -30,7 +37,8 @@ class Published:
         if not accounts:
             return []
         evidence = evidence_of(stack_states([one.state for one in accounts]))
-        links = {i: self.links[one.number] for i, one in enumerate(accounts) if one.number in self.links}
+        linked = self.campaigns.links
+        links = {i: linked[one.number] for i, one in enumerate(accounts) if one.number in linked}
         found = review_places(judge(evidence, self.thresholds), links)
         by_target = (evidence.log_e_target / _PER_LOG10).tolist()
         rows = zip(accounts, found.decision, found.capabilities, by_target, strict=True)
@@ -42,7 +50,7 @@ class Published:
                 "capabilities": capabilities,
                 "log10_e": dict(zip(TARGETS, log_e, strict=True)),
                 "n_prompts": account.totals["n_prompts"],
-                "campaign_id": self.campaign_of.get(account.number),
+                "campaign_id": self.campaigns.of_account.get(account.number),
                 "verdict_as_of": as_of,
             }
             for account, decision, capabilities, log_e in rows

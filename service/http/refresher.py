@@ -15,7 +15,7 @@ from classifier.errors import ProbewatchError
 from classifier.verdicts import Thresholds
 from service.alerts.news import tell_campaigns, tell_flags
 from service.http.metrics import Metrics
-from service.http.published import Published
+from service.http.published import Campaigns, Published
 from service.http.scorer import Scorer
 from service.store.campaigns import (
     CampaignFinder,
@@ -57,6 +57,7 @@ class Refresher:
         self._look_around, self._tells = look_around, tells
         self._finder, self._unpublished = CampaignFinder(), False
         self.publication = Publication(0, (), {}, {})
+        self._campaigns = Campaigns({}, {})
         self.problem: str | None = "Nothing is published yet."
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="refresher", daemon=True)
@@ -94,7 +95,8 @@ class Refresher:
             thresholds = read_thresholds(connection, self._population, self._scorer.pipeline.baselines)
             if read_version(connection) != self.publication.version:
                 self.publication = read_publication(connection)
-        self._scorer.published = Published(thresholds, self.publication.members, self.publication.links, as_of)
+                self._campaigns = Campaigns(self.publication.members, self.publication.links)
+        self._scorer.publish(Published(thresholds, self._campaigns, as_of))
         self._metrics.as_of.set(as_of.timestamp())
         return thresholds
 

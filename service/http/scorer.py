@@ -1,150 +1,133 @@
-"""What scores: takes all that waits, labels it as one batch, commits its evidence, and answers.
+"""The front of scoring, in the event loop: what may wait, what waits for answers, and the process that gives them.
 
-    parsing -> **scorer** (pipeline, recording) -> routes
+    parsing -> **scorer** (scoring_process) -> routes
 
-Group commit and micro-batching are one thing here. What waits is bounded, in number and by the time it would wait.
+What waits is bounded, in number and by the time it would wait. A process that is lost is begun anew; what it was asked
+is answered with 503, and may be asked again by its event ids.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
-from queue import SimpleQueue
+from http import HTTPStatus
+from itertools import count
 from typing import TYPE_CHECKING
 
-import pyarrow as pa
-from sqlalchemy import Connection
-
-from classifier.evidence import Baselines
-from classifier.labeler import Labelled
+from classifier.errors import ProbewatchError
 from classifier.pipeline import Pipeline
-from classifier.types import EVENT_SCHEMA
-from service.context import Context, contexts_of
-from service.excerpts import excerpt
-from service.http.answers import Answer, say
+from service.http.answers import Answer
+from service.http.frames import Frames, pack
 from service.http.metrics import Metrics
 from service.http.parsing import Event
 from service.http.problems import Problem, unavailable
 from service.http.published import Published
+from service.http.scoring_process import Begun, Load, Loaded, Publish, begin
 from service.http.tracing import Traces
-from service.store.excerpts import keep_excerpts
-from service.store.opening import Store, StoreConflictError, StoreError
-from service.store.recording import Fate, Recorded, record
+from service.http.turns import Done, Job, without_store
+from service.settings import Settings
 
 if TYPE_CHECKING:
     from opentelemetry.trace import SpanContext
 
-MOST_TURN = 256
-"""Events in a turn; the request that reaches it is still part of it."""
+log = logging.getLogger("probewatch.scorer")
+
 FEW = 32
 """Events that are never too slow: a turn of so many takes hardly longer than one of a single event."""
-LEAST_EXCERPT = 0.9
-"""Extraction probability from which the beginning of a prompt is kept, where excerpts are: a match has more."""
-_TRIES = 3
-_TIMESTAMP = EVENT_SCHEMA.field("timestamp").type
 _SMOOTHING = 0.2
+_AGAIN_SECONDS = 1.0
+_FORK_SECONDS, _LOAD_SECONDS = 10.0, 120.0
+"""How long a process may take to begin: a fork has what it needs, another loads it, on a busy machine too."""
 
 
 @dataclass(frozen=True)
-class _Job:
+class _Asked:
+    """Events that wait for answers."""
+
     events: Sequence[Event]
-    answer: asyncio.Future[list[Answer]]
-    asked: float  # time.monotonic()
+    answers: asyncio.Future[list[Answer]]
     span: SpanContext | None
 
 
-@dataclass(frozen=True)
-class _Wave:
-    """Events without a repeated id, labelled: their places among those of the turn, and what they were labelled as."""
-
-    places: Sequence[int]
-    labelled: Labelled
-    supplied: Sequence[bool]
-    contexts: Sequence[Context | None]
-    excerpts: Mapping[str, tuple[float, str]]  # by event id: how strong, and the redacted text
-
-
-@dataclass(frozen=True)
-class _Turn:
-    """What is labelled at once. `answers`: None where there is none yet."""
-
-    jobs: Sequence[_Job]
-    answers: list[Answer | None]
-    waves: Sequence[_Wave]
-    pipeline: Pipeline
-    began: float
-
-
-class _NotTriedError(StoreError):
-    """What was asked for before the store was found to be away is not tried, but answered alike."""
-
-
 class Scorer:
-    """Scores events in the order in which they come. `pipeline` and `published` may be replaced at any time.
+    """Scores events in the order in which they come. All but `publish`, `replace` and `store_is_back` are called in the
+    event loop that it was started in."""
 
-    One thread labels what waits, another commits what is labelled: while the disk is waited for, the next are labelled.
-    """
-
-    def __init__(
-        self,
-        store: Store,
-        pipeline: Pipeline,
-        metrics: Metrics,
-        most_waiting: int,
-        most_wait: float,
-        store_seconds: float,
-        most_excerpt: int = 0,
-        traces: Traces | None = None,
-    ) -> None:
-        """`most_excerpt`: characters of an excerpt; none are kept if 0."""
-        self._store, self.pipeline, self._metrics, self._traces = store, pipeline, metrics, traces
-        self._most_excerpt, self._store_seconds = most_excerpt, store_seconds
+    def __init__(self, settings: Settings, pipeline: Pipeline, metrics: Metrics, traces: Traces | None = None) -> None:
+        self._settings, self.pipeline, self._metrics, self._traces = settings, pipeline, metrics, traces
         self.away: str | None = None
         """Why the store could not be used last, in a sentence; None if it could."""
-        self._away_since, self._trying = 0.0, False
+        self.lost: str | None = "What scores is being started."
+        """Why nothing is scored, in a sentence; None if it is."""
         self.published: Published | None = None
-        self._most_waiting, self._most_wait = most_waiting, most_wait
-        self._came = self._taken = 0  # events so far; the event loop counts the ones, the thread that labels the others
+        self._most_waiting, self._most_wait = settings.most_waiting, settings.most_wait_ms / 1e3
+        self._there = 0  # events that wait for answers
         self._pace = 0.0  # seconds from one answer to the next, of late
         self._answered = 0.0
-        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
-        self._labelled: SimpleQueue[_Turn | None] = SimpleQueue()
-        self._free = threading.Semaphore()  # held by a turn that is labelled and waits to be committed
-        works = (self._label_all, self._commit_all)
-        self._threads = [threading.Thread(target=work, name="scorer", daemon=True) for work in works]
+        self._numbers = count()
+        self._asked: dict[int, _Asked] = {}
+        self._unsent: list[Job] = []
+        self._begun: Begun | None = None
+        self._channel: asyncio.Transport | None = None
+        self._loads: list[Future[ProbewatchError | None]] = []
+        self._is_stopped = False
 
-    def start(self) -> None:
-        for thread in self._threads:
-            thread.start()
+    async def start(self) -> None:
+        """Begin to score. To be called while no thread of this process is at work: it may fork."""
+        self._loop = asyncio.get_running_loop()
+        await self._connect(begin(self._settings, self.pipeline), _FORK_SECONDS)
 
-    def stop(self) -> None:
-        """Score what waits, then end."""
-        self._jobs.put(None)
-        for thread in self._threads:
-            thread.join()
+    async def stop(self) -> None:
+        """End what scores; whoever waits still is told."""
+        self._is_stopped = True
+        if self._channel is not None:
+            self._channel.close()
+        if self._begun is not None:
+            await asyncio.to_thread(_end, self._begun)
 
     def store_is_back(self) -> None:
         """Told by whoever used the store since."""
         self.away = None
 
+    def publish(self, published: Published) -> None:
+        """Have answers go by thresholds and campaigns from now on."""
+        before, self.published = self.published, published
+        has_changed = before is None or before.campaigns is not published.campaigns
+        self._loop.call_soon_threadsafe(self._send, _publication(published, has_changed))
+
+    def replace(self, pipeline: Pipeline) -> None:
+        """Have events be scored by what was just loaded as `pipeline`. Not to be called in the event loop.
+
+        Raises:
+            BundleError: the process that scores could not load it; what was loaded before stays.
+        """
+        loaded: Future[ProbewatchError | None] = Future()
+        self._loop.call_soon_threadsafe(self._ask_to_load, loaded)
+        refusal = loaded.result()
+        if refusal is not None:
+            raise refusal
+        self.pipeline = pipeline
+
     def refusal(self, n: int) -> Problem | None:
         """503, with when to try again, if n more events would wait too long, or for a store that is away and that
         another request tries; counted as received, and as shed or failed.
 
-        The wait is how many wait already, those not counted that are being scored, times how long one takes.
+        The wait is how many wait already times how long one takes. What would wait for no more than it brings itself
+        is not too slow.
         """
-        if self.away is not None and self._trying:
+        problem = self._without_answer()
+        if problem is not None:
             self._metrics.received.inc(n)
             self._metrics.failed.inc(n)
-            return _without_store(self.away)
-        there = self._came - self._taken
-        expected = there * self._pace
+            return problem
+        there, expected = self._there, self._there * self._pace
         too_many = there + n > self._most_waiting
-        too_slow = there + n > FEW and expected > self._most_wait
+        too_slow = there > n and there + n > FEW and expected > self._most_wait
         if not there or not (too_many or too_slow):
             return None
         self._metrics.received.inc(n)
@@ -153,203 +136,149 @@ class Scorer:
 
     def submit(self, events: Sequence[Event]) -> asyncio.Future[list[Answer]]:
         """Answers for events, in order, once they are committed."""
-        answer: asyncio.Future[list[Answer]] = asyncio.get_running_loop().create_future()
-        self._trying = True
-        self._came += len(events)
-        span = self._traces.here() if self._traces is not None else None
-        self._jobs.put(_Job(events, answer, time.monotonic(), span))
-        return answer
+        answers: asyncio.Future[list[Answer]] = self._loop.create_future()
+        asked = _Asked(events, answers, self._traces.here() if self._traces is not None else None)
+        self._there += len(events)
+        if self.lost is not None:
+            self._settle(asked, [_lost(self.lost)] * len(events))
+            return answers
+        number = next(self._numbers)
+        self._asked[number] = asked
+        self._unsent.append(Job(number, events, time.monotonic()))
+        if len(self._unsent) == 1:
+            self._loop.call_soon(self._flush)  # with what else comes in this pass of the loop
+        return answers
 
-    def _take(self) -> tuple[list[_Job], bool]:
-        """What waits, up to MOST_TURN events, once the turn before is being committed; and whether nothing comes after.
+    def _without_answer(self) -> Problem | None:
+        if self.lost is not None:
+            return _lost(self.lost)
+        return without_store(self.away) if self.away is not None and self._asked else None
 
-        Nothing is labelled ahead of that: more come meanwhile, and what is done at once costs less.
-        """
-        self._free.acquire()
-        jobs: list[_Job] = []
-        n = 0
-        while n < MOST_TURN and not (jobs and self._jobs.empty()):
-            job = self._jobs.get()
-            if job is None:
-                return jobs, True
-            jobs.append(job)
-            n += len(job.events)
-            self._taken += len(job.events)
-        return jobs, False
+    def _flush(self) -> None:
+        jobs, self._unsent = self._unsent, []
+        self._send(pack(jobs))
 
-    def _label_all(self) -> None:
-        ended = False
-        while not ended:
-            jobs, ended = self._take()
-            if jobs:
-                began = time.perf_counter()
-                with self._span("label", jobs):
-                    turn = self._label(jobs, began)
-                self._metrics.label.observe(time.perf_counter() - began)
-                self._labelled.put(turn)
-        self._labelled.put(None)
+    def _send(self, frame: bytes) -> None:
+        if self._channel is not None and not self._channel.is_closing():
+            self._channel.write(frame)
 
-    def _span(self, name: str, jobs: Sequence[_Job]) -> AbstractContextManager[None]:
-        if self._traces is None:
-            return nullcontext()
-        n_events = sum(len(job.events) for job in jobs)
-        n_chars = sum(len(event.prompt) for job in jobs for event in job.events)
-        return self._traces.span(name, [job.span for job in jobs], n_events=n_events, n_chars=n_chars)
+    def _ask_to_load(self, loaded: Future[ProbewatchError | None]) -> None:
+        if self.lost is not None:  # what will be begun loads what is there then
+            loaded.set_result(None)
+            return
+        self._loads.append(loaded)
+        self._send(pack(Load()))
 
-    def _label(self, jobs: Sequence[_Job], began: float) -> _Turn:
-        pipeline, events = self.pipeline, [event for job in jobs for event in job.events]
-        answers: list[Answer | None] = [None] * len(events)
-        try:
-            waves = [self._wave(pipeline, events, places) for places in _waves(events)]
-        except Exception:  # noqa: BLE001 (the edge: an event that cannot be labelled must not stop the others)
-            waves = []
-            for i in range(len(events)):
-                try:
-                    waves.append(self._wave(pipeline, events, [i]))
-                except Exception as error:  # noqa: BLE001
-                    answers[i] = _our_fault(error)
-        return _Turn(jobs, answers, waves, pipeline, began)
+    async def _connect(self, begun: Begun, seconds: float) -> None:
+        self._begun = begun
+        self._channel, _ = await self._loop.create_connection(lambda: _Link(self), sock=begun.channel)
+        self._loop.call_later(seconds, self._give_up, begun)
 
-    def _wave(self, pipeline: Pipeline, events: Sequence[Event], places: Sequence[int]) -> _Wave:
-        own = [events[i] for i in places]
-        contexts = contexts_of([event.context for event in own], pipeline.hash_key)
-        labelled = pipeline.label(_batch(own))
-        excerpts = _excerpts(own, labelled.labels, self._most_excerpt) if self._most_excerpt else {}
-        return _Wave(places, labelled, [event.supplied for event in own], contexts, excerpts)
+    def _give_up(self, begun: Begun) -> None:
+        if self._begun is begun and self.lost is not None:
+            begun.process.kill()
 
-    def _commit_all(self) -> None:
-        """Commit each turn in one transaction, and answer."""
-        while (turn := self._labelled.get()) is not None:
-            self._free.release()
-            with self._span("commit", turn.jobs):
-                self._commit(turn)
-            now, n = time.perf_counter(), len(turn.answers)
-            took = now - max(turn.began, self._answered)
-            self._pace += _SMOOTHING * (took / max(n, FEW) - self._pace)
-            self._answered = now
-            self._metrics.turn.observe(now - turn.began)
-            self._metrics.turn_events.observe(n)
+    def take(self, message: object) -> None:
+        """A message of the process that scores."""
+        if isinstance(message, Done):
+            self._take_answers(message)
+        elif isinstance(message, Loaded) and self._loads:
+            self._loads.pop(0).set_result(message.refusal)
+        elif isinstance(message, Loaded):
+            self._has_begun(message.refusal)
 
-    def _commit(self, turn: _Turn) -> None:
-        asked = max((job.asked for job in turn.jobs), default=0.0)
-        try:
-            if self.away is not None and asked < self._away_since:
-                raise _NotTriedError(self.away)  # it has waited for one attempt, which may have taken long
-            recorded = self._record(turn)
-            self.away = None
-        except StoreError as error:
-            if not isinstance(error, _NotTriedError | StoreConflictError):
-                self.away, self._away_since = str(error), time.monotonic()
-            _fill(turn, _without_store(str(error)))
-        except Exception as error:  # noqa: BLE001 (the edge)
-            _fill(turn, _our_fault(error))
-        else:
-            self._say(turn, recorded)
-        self._trying = False
-        self._count(turn)
-        _deliver(turn)
+    def _has_begun(self, refusal: ProbewatchError | None) -> None:
+        self.lost = str(refusal) if refusal is not None else None
+        if refusal is None and self.published is not None:
+            self._send(_publication(self.published, True))
 
-    def _record(self, turn: _Turn) -> list[Recorded]:
-        if self.published is None:
-            raise StoreError("No verdicts are published yet.")
-        now = time.time_ns() // 1000
-        for left in reversed(range(_TRIES)):
-            try:
-                with self._store.writing(self._store_seconds) as connection:
-                    return [_recorded(connection, wave, turn.pipeline.baselines, now) for wave in turn.waves]
-            except StoreConflictError:
-                if not left:
-                    raise
-        raise AssertionError("unreachable")
+    def _take_answers(self, done: Done) -> None:
+        now, n_events, n_chars = time.perf_counter(), 0, 0
+        self.away = done.away
+        spans = []
+        for number, answers in done.answers:
+            asked = self._asked.pop(number)
+            spans.append(asked.span)
+            n_events += len(answers)
+            n_chars += sum(len(event.prompt) for event in asked.events)
+            self._settle(asked, answers)
+        self._note_turn(done, now, n_events)
+        if self._traces is not None:
+            ends = (done.began, done.began + round(done.labelling * 1e9))
+            self._traces.note("label", spans, *ends, n_events=n_events, n_chars=n_chars)
+            ends = (ends[1], ends[1] + round(done.committing * 1e9))
+            self._traces.note("commit", spans, *ends, n_events=n_events, n_chars=n_chars)
 
-    def _say(self, turn: _Turn, recorded: Sequence[Recorded]) -> None:
-        published = self.published
-        assert published is not None  # once published, always
-        for wave, done in zip(turn.waves, recorded, strict=True):
-            said = say(wave.labelled.labels, done, turn.pipeline, published)
-            for place, answer in zip(wave.places, said, strict=True):
-                turn.answers[place] = answer
+    def _note_turn(self, done: Done, now: float, n: int) -> None:
+        took = done.labelling + done.committing
+        pace = min(took, now - self._answered) / max(n, FEW)
+        self._pace += _SMOOTHING * (pace - self._pace)
+        self._answered = now
+        self._metrics.label.observe(done.labelling)
+        self._metrics.turn.observe(took)
+        self._metrics.turn_events.observe(n)
 
-    def _count(self, turn: _Turn) -> None:
-        problems = [answer for answer in turn.answers if isinstance(answer, Problem)]
-        failed = sum(problem.status >= 500 for problem in problems)
-        self._metrics.scored.inc(len(turn.answers) - len(problems))
+    def _settle(self, asked: _Asked, answers: Sequence[Answer]) -> None:
+        problems = [answer for answer in answers if isinstance(answer, Problem)]
+        failed = sum(problem.status >= HTTPStatus.INTERNAL_SERVER_ERROR for problem in problems)
+        self._there -= len(answers)
+        self._metrics.scored.inc(len(answers) - len(problems))
         self._metrics.failed.inc(failed)
         self._metrics.rejected.inc(len(problems) - failed)
+        if not asked.answers.done():  # the caller may have gone
+            asked.answers.set_result(list(answers))
+
+    def is_lost(self) -> None:
+        """The process that scores is gone."""
+        self._channel = None
+        if self.lost is None:
+            self.lost = "What scores was lost, and is begun anew."
+        for asked in list(self._asked.values()):
+            self._settle(asked, [_lost(self.lost)] * len(asked.events))
+        self._asked.clear()
+        self._unsent.clear()
+        for loaded in self._loads:
+            loaded.set_result(None)
+        self._loads.clear()
+        if not self._is_stopped:
+            log.error("not ready: %s", self.lost)
+            threading.Thread(target=self._begin_anew, name="beginner", daemon=True).start()
+
+    def _begin_anew(self) -> None:
+        if self._begun is not None:
+            _end(self._begun)
+        time.sleep(_AGAIN_SECONDS)
+        if not self._is_stopped:
+            begun = begin(self._settings, None)
+            asyncio.run_coroutine_threadsafe(self._connect(begun, _LOAD_SECONDS), self._loop)
 
 
-def _excerpts(events: Sequence[Event], labels: pa.Table, most: int) -> dict[str, tuple[float, str]]:
-    """Of the events that say much: by their ids, p_extraction and the redacted beginning."""
-    chances = labels["p_extraction"].to_pylist()
-    pairs = zip(events, chances, strict=True)
-    return {event.event_id: (p, excerpt(event.prompt, most)) for event, p in pairs if p >= LEAST_EXCERPT}
+class _Link(asyncio.Protocol):
+    """This end of the socket to the process that scores."""
+
+    def __init__(self, scorer: Scorer) -> None:
+        self._scorer, self._frames = scorer, Frames()
+
+    def data_received(self, data: bytes) -> None:
+        for message in self._frames.feed(data):
+            self._scorer.take(message)
+
+    def connection_lost(self, _: Exception | None) -> None:
+        self._scorer.is_lost()
 
 
-def _recorded(connection: Connection, wave: _Wave, baselines: Baselines, now: int) -> Recorded:
-    """Record a wave; what became of its events."""
-    labels = wave.labelled.labels
-    done = record(connection, labels, wave.labelled.units, wave.supplied, baselines, now, wave.contexts)
-    if wave.excerpts:
-        rows = zip(labels["event_id"].to_pylist(), done.fates, done.accounts, strict=True)
-        counted = [(name, one) for name, fate, one in rows if fate is Fate.COUNTED and name in wave.excerpts]
-        keep_excerpts(
-            connection, [(one.number, name, now, *wave.excerpts[name]) for name, one in counted if one is not None]
-        )
-    return done
+def _publication(published: Published, with_campaigns: bool) -> bytes:
+    """A frame; campaigns may be many, and seldom change."""
+    campaigns = published.campaigns if with_campaigns else None
+    return pack(Publish(published.thresholds, published.as_of, campaigns))
 
 
-def _without_store(reason: str) -> Problem:
-    return unavailable("store-unavailable", reason, 2)
+def _lost(reason: str) -> Problem:
+    return unavailable("scoring-lost", reason, 2)
 
 
-def _our_fault(error: Exception) -> Problem:
-    return Problem(500, "our-fault", f"Unexpected {type(error).__name__} in scoring, which is our fault.")
-
-
-def _fill(turn: _Turn, problem: Problem) -> None:
-    """Answer what has no answer yet."""
-    turn.answers[:] = [problem if answer is None else answer for answer in turn.answers]
-
-
-def _waves(events: Sequence[Event]) -> Iterator[list[int]]:
-    """Indices of events in lists without a repeated event id: a retry beside its original comes after it."""
-    left = list(range(len(events)))
-    while left:
-        seen: set[str] = set()
-        wave: list[int] = []
-        rest: list[int] = []
-        for i in left:
-            (rest if events[i].event_id in seen else wave).append(i)
-            seen.add(events[i].event_id)
-        yield wave
-        left = rest
-
-
-def _batch(events: Sequence[Event]) -> pa.RecordBatch:
-    columns = [
-        pa.array([event.event_id for event in events], pa.string()),
-        pa.array([event.account_id for event in events], pa.string()),
-        pa.array([event.us for event in events], pa.int64()).cast(_TIMESTAMP),
-        pa.array([event.system for event in events], pa.string()),
-        pa.array([event.prompt for event in events], pa.string()),
-    ]
-    return pa.RecordBatch.from_arrays(columns, schema=EVENT_SCHEMA)
-
-
-def _deliver(turn: _Turn) -> None:
-    """Hand answers to the event loops that wait for them."""
-    by_loop: dict[asyncio.AbstractEventLoop, list[tuple[_Job, list[Answer]]]] = {}
-    answers = [answer for answer in turn.answers if answer is not None]
-    start = 0
-    for job in turn.jobs:
-        part = answers[start : start + len(job.events)]
-        start += len(job.events)
-        by_loop.setdefault(job.answer.get_loop(), []).append((job, part))
-    for loop, parts in by_loop.items():
-        loop.call_soon_threadsafe(_settle, parts)
-
-
-def _settle(parts: Sequence[tuple[_Job, list[Answer]]]) -> None:
-    for job, answers in parts:
-        if not job.answer.done():  # the caller may have gone
-            job.answer.set_result(answers)
+def _end(begun: Begun) -> None:
+    """Wait until a process is gone; one that does not end by itself is killed."""
+    begun.process.join(_FORK_SECONDS)
+    begun.process.kill()
+    begun.process.join()

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from service.http.access import caller_of, document_of, json_answer, service_of
-from service.http.answers import Answer
+from service.http.access import caller_of, document_of, service_of
+from service.http.answers import Answer, json_of
 from service.http.models import BatchOut, ProblemOut, ScoreOut
 from service.http.parsing import Event, parse_batch, parse_event
 from service.http.problems import Problem
@@ -48,7 +47,7 @@ async def score(request: Request) -> Response:
     (answer,) = await service.scorer.submit([event])
     if isinstance(answer, Problem):
         raise answer
-    return json_answer(answer)
+    return Response(answer, media_type="application/json")
 
 
 @router.post("/v1/score/batch", response_model=BatchOut, responses=PROBLEMS)
@@ -71,7 +70,7 @@ async def score_batch(request: Request) -> Response:
     metrics.rejected.inc(len(parsed) - len(events))
     answers = iter(await service.scorer.submit(events) if events else [])
     results = [next(answers) if isinstance(one, Event) else one for one in parsed]
-    return json_answer({"results": _documents(results)})
+    return Response(b'{"results":[%b]}' % b",".join(map(_document, results)), media_type="application/json")
 
 
 def _parsed(record: object, service: Service) -> Event | Problem:
@@ -81,5 +80,5 @@ def _parsed(record: object, service: Service) -> Event | Problem:
         return problem
 
 
-def _documents(answers: Sequence[Answer]) -> list[dict[str, object]]:
-    return [answer.document() if isinstance(answer, Problem) else answer for answer in answers]
+def _document(answer: Answer) -> bytes:
+    return json_of(answer.document()) if isinstance(answer, Problem) else answer

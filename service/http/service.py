@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
 import time
 
-from classifier.bundle import default_bundle_dir
-from classifier.catalogue_folder import INDEX
 from classifier.errors import ProbewatchError
-from classifier.exceptions import AgreedException
-from classifier.pipeline import DEFAULT_HASH_KEY, Pipeline
 from service.alerts.worker import Worker, alerting_of
-from service.exceptions import read_exceptions
 from service.http.discoveries import Discoveries
+from service.http.loading import load_exceptions, load_pipeline, stamp_of
 from service.http.metrics import Metrics
 from service.http.parsing import Limits
 from service.http.refresher import Refresher
@@ -44,16 +41,7 @@ class Service:
         self.discoveries = Discoveries(settings.runs)
         self.gate = Gate(self.store, settings.rate_per_second)
         self.traces = Traces(settings.traces_url) if settings.traces_url is not None else None
-        self.scorer = Scorer(
-            self.store,
-            load_pipeline(settings),
-            self.metrics,
-            settings.most_waiting,
-            settings.most_wait_ms / 1e3,
-            settings.store_seconds,
-            settings.excerpt_characters if settings.excerpt_hours else 0,
-            self.traces,
-        )
+        self.scorer = Scorer(settings, load_pipeline(settings), self.metrics, self.traces)
         self.alerting = alerting_of(settings)
         self.refresher = Refresher(
             self.store,
@@ -73,30 +61,33 @@ class Service:
         self._opening: str | None = "The store is being opened."
         self._refused: str | None = None
         self._reloads = 0
-        self._catalogue_seen = _stamp(settings)
+        self._catalogue_seen = stamp_of(settings)
         self._stop = threading.Event()
         self._opener = threading.Thread(target=self._open, name="opener", daemon=True)
 
-    def start(self) -> None:
-        self.scorer.start()
+    async def start(self) -> None:
+        await self.scorer.start()
         self._opener.start()
 
-    def stop(self) -> None:
-        """Answer what waits, and close."""
+    async def stop(self) -> None:
+        """End what runs, and close."""
         self._stop.set()
-        self._opener.join()
-        if self.worker is not None:
-            self.worker.stop()
-        self.refresher.stop()
-        self.scorer.stop()
+        await asyncio.to_thread(self._stop_threads)
+        await self.scorer.stop()
         self.store.close()
         if self.traces is not None:
             self.traces.close()
 
+    def _stop_threads(self) -> None:
+        self._opener.join()
+        if self.worker is not None:
+            self.worker.stop()
+        self.refresher.stop()
+
     @property
     def not_ready(self) -> str | None:
         """Why traffic should not come here yet or any more, in a sentence; None if it may."""
-        reasons = (self._opening, self.refresher.problem, self.scorer.away)
+        reasons = (self._opening, self.scorer.lost, self.refresher.problem, self.scorer.away)
         return next((reason for reason in reasons if reason is not None), None)
 
     @property
@@ -120,13 +111,13 @@ class Service:
         return (before.bundle_id, before.catalogue_id) != (after.bundle_id, after.catalogue_id)
 
     def _load(self) -> None:
-        self._catalogue_seen = _stamp(self.settings)
+        self._catalogue_seen = stamp_of(self.settings)
         loaded = load_pipeline(self.settings)
         agreed = load_exceptions(self.settings)
         with self.store.writing() as connection:
             check_facts(connection, loaded.hash_key, loaded.baselines)
             settle_exceptions(connection, agreed, loaded.baselines)
-        self.scorer.pipeline = loaded
+        self.scorer.replace(loaded)
 
     def _look_around(self) -> None:
         """What others did, keys added and revoked, reloads asked for, the catalogue written to; and forgetting what is
@@ -135,7 +126,7 @@ class Service:
         self._retention.turn(time.time_ns() // 1000)
         with self.store.reading() as connection:
             asked = read_reloads(connection)
-        if asked == self._reloads and _stamp(self.settings) == self._catalogue_seen:
+        if asked == self._reloads and stamp_of(self.settings) == self._catalogue_seen:
             return
         self._reloads = asked
         try:
@@ -167,26 +158,3 @@ class Service:
             self.worker.start()
         self._opening = None
         log.info("ready: bundle %s, catalogue %s", pipeline.bundle_id, pipeline.catalogue_id)
-
-
-def _stamp(settings: Settings) -> tuple[int, int] | None:
-    """Of the newest version of the catalogue: another one has another. None without any."""
-    try:
-        found = (settings.catalogue / INDEX).stat() if settings.catalogue is not None else None
-    except OSError:  # whoever loads it is told why
-        return None
-    return (found.st_ino, found.st_mtime_ns) if found is not None else None
-
-
-def load_exceptions(settings: Settings) -> list[AgreedException]:
-    """What the file of the settings says; nothing without one. Raises InputError."""
-    return read_exceptions(settings.exceptions) if settings.exceptions is not None else []
-
-
-def load_pipeline(settings: Settings) -> Pipeline:
-    """Bundle and catalogue of the settings; an empty folder is a catalogue to come. Raises BundleError."""
-    key = settings.hash_key.get_secret_value().encode() if settings.hash_key is not None else DEFAULT_HASH_KEY
-    bundle = settings.bundle if settings.bundle is not None else default_bundle_dir()
-    folder = settings.catalogue
-    is_to_come = folder is not None and folder.is_dir() and not (folder / INDEX).exists()
-    return Pipeline.load(bundle, key, None if is_to_come else folder)

@@ -35,16 +35,15 @@ class Traces:
         self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(url)))
         self._tracer = self._provider.get_tracer("probewatch")
 
-    @contextmanager
-    def span(self, name: str, links: Sequence[SpanContext | None], **lengths: int) -> Iterator[None]:
-        """A span of work that is done for several requests at once, which it links to."""
+    def note(self, name: str, links: Sequence[SpanContext | None], began: int, ended: int, **lengths: int) -> None:
+        """A span of work that was done for several requests at once, which it links to; `began`, `ended`: ns since
+        1970."""
         from opentelemetry.context import Context
         from opentelemetry.trace import Link
 
         given = {f"probewatch.{key}": value for key, value in lengths.items()}
         made = [Link(one) for one in links if one is not None]
-        with self._tracer.start_as_current_span(name, Context(), links=made, attributes=given, record_exception=False):
-            yield
+        self._tracer.start_span(name, Context(), links=made, attributes=given, start_time=began).end(ended)
 
     @contextmanager
     def request(self, scope: Scope) -> Iterator[dict[str, str | int]]:
