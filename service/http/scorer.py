@@ -30,6 +30,7 @@ from service.http.published import Published
 from service.http.scoring_process import Begun, Load, Loaded, Publish, begin
 from service.http.tracing import Traces
 from service.http.turns import Done, Job, without_store
+from service.http.waiting import Waiting
 from service.settings import Settings
 
 if TYPE_CHECKING:
@@ -37,9 +38,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("probewatch.scorer")
 
-FEW = 32
-"""Events that are never too slow: a turn of so many takes hardly longer than one of a single event."""
-_SMOOTHING = 0.2
 _AGAIN_SECONDS = 1.0
 _FORK_SECONDS, _LOAD_SECONDS = 10.0, 120.0
 """How long a process may take to begin: a fork has what it needs, another loads it, on a busy machine too."""
@@ -65,10 +63,7 @@ class Scorer:
         self.lost: str | None = "What scores is being started."
         """Why nothing is scored, in a sentence; None if it is."""
         self.published: Published | None = None
-        self._most_waiting, self._most_wait = settings.most_waiting, settings.most_wait_ms / 1e3
-        self._there = 0  # events that wait for answers
-        self._pace = 0.0  # seconds from one answer to the next, of late
-        self._answered = 0.0
+        self.waiting = Waiting(settings.most_waiting, settings.most_wait_ms / 1e3)
         self._numbers = count()
         self._asked: dict[int, _Asked] = {}
         self._unsent: list[Job] = []
@@ -115,30 +110,24 @@ class Scorer:
 
     def refusal(self, n: int) -> Problem | None:
         """503, with when to try again, if n more events would wait too long, or for a store that is away and that
-        another request tries; counted as received, and as shed or failed.
-
-        The wait is how many wait already times how long one takes. What would wait for no more than it brings itself
-        is not too slow.
-        """
+        another request tries; counted as received, and as shed or failed."""
         problem = self._without_answer()
         if problem is not None:
             self._metrics.received.inc(n)
             self._metrics.failed.inc(n)
             return problem
-        there, expected = self._there, self._there * self._pace
-        too_many = there + n > self._most_waiting
-        too_slow = there > n and there + n > FEW and expected > self._most_wait
-        if not there or not (too_many or too_slow):
+        crowd = self.waiting.crowd(n)
+        if crowd is None:
             return None
         self._metrics.received.inc(n)
         self._metrics.shed.inc(n)
-        return unavailable("overloaded", f"{there:,} events wait to be scored: try again.", 1 + int(expected))
+        return unavailable("overloaded", f"{crowd.n:,} events wait to be scored: try again.", 1 + int(crowd.seconds))
 
     def submit(self, events: Sequence[Event]) -> asyncio.Future[list[Answer]]:
         """Answers for events, in order, once they are committed."""
         answers: asyncio.Future[list[Answer]] = self._loop.create_future()
         asked = _Asked(events, answers, self._traces.here() if self._traces is not None else None)
-        self._there += len(events)
+        self.waiting.came(len(events))
         if self.lost is not None:
             self._settle(asked, [_lost(self.lost)] * len(events))
             return answers
@@ -211,9 +200,7 @@ class Scorer:
 
     def _note_turn(self, done: Done, now: float, n: int) -> None:
         took = done.labelling + done.committing
-        pace = min(took, now - self._answered) / max(n, FEW)
-        self._pace += _SMOOTHING * (pace - self._pace)
-        self._answered = now
+        self.waiting.note_pace(n, took, now)
         self._metrics.label.observe(done.labelling)
         self._metrics.turn.observe(took)
         self._metrics.turn_events.observe(n)
@@ -221,7 +208,7 @@ class Scorer:
     def _settle(self, asked: _Asked, answers: Sequence[Answer]) -> None:
         problems = [answer for answer in answers if isinstance(answer, Problem)]
         failed = sum(problem.status >= HTTPStatus.INTERNAL_SERVER_ERROR for problem in problems)
-        self._there -= len(answers)
+        self.waiting.left(len(answers))
         self._metrics.scored.inc(len(answers) - len(problems))
         self._metrics.failed.inc(failed)
         self._metrics.rejected.inc(len(problems) - failed)

@@ -1,0 +1,60 @@
+"""How many events wait to be scored, how long they will, and whether more may come. Numbers alone: no clock, no thread.
+
+    protocol, routes -> **waiting** <- scorer
+
+Those that are being scored are among those that wait: it is for their answers, too, that the next one waits.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+FEW = 32
+"""Events that are never too slow: to score so many at once takes hardly longer than a single one."""
+_SMOOTHING = 0.2
+
+
+@dataclass(frozen=True)
+class Crowd:
+    """Why no more may come: how many wait, and for how many seconds by the pace of late."""
+
+    n: int
+    seconds: float
+
+
+class Waiting:
+    """Counts events that came and were not answered yet, and how long one takes of late."""
+
+    def __init__(self, most: int, most_seconds: float) -> None:
+        self._most, self._most_seconds = most, most_seconds
+        self.there = 0
+        """Events that came and wait for answers."""
+        self._pace = 0.0  # seconds an event, of late
+        self._last = 0.0
+        self.coming = 0
+        """Events that were let in and have not come yet, since the event loop has not begun with their requests."""
+
+    def crowd(self, n: int) -> Crowd | None:
+        """What n more would find here, if that is too many or too slow; None if they may come.
+
+        The wait is how many wait already times how long one takes. What waits for no more than it brings itself is not
+        too slow: batches alone are served one after another.
+        """
+        there = self.there + self.coming
+        seconds = there * self._pace
+        too_many = there + n > self._most
+        too_slow = there > n and there + n > FEW and seconds > self._most_seconds
+        return Crowd(there, seconds) if there and (too_many or too_slow) else None
+
+    def came(self, n: int) -> None:
+        self.there += n
+
+    def left(self, n: int) -> None:
+        """They were answered, one way or the other."""
+        self.there -= n
+
+    def note_pace(self, n: int, took: float, now: float) -> None:
+        """n were scored at once, in `took` seconds; their answers came at `now`, perhaps close upon those before."""
+        took = min(took, now - self._last)
+        self._pace += _SMOOTHING * (took / max(n, FEW) - self._pace)
+        self._last = now
