@@ -30,14 +30,21 @@ class Server:
 
     @property
     def processor_seconds(self) -> float:
-        """Used so far."""
-        fields = self._stat("stat").rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        """Used so far, by the server and the processes it began."""
+        found = (self._stat(pid, "stat").rpartition(")")[2].split() for pid in self._pids)
+        return sum(int(fields[11]) + int(fields[12]) for fields in found) / os.sysconf("SC_CLK_TCK")
 
     @property
     def mib(self) -> float:
-        """Resident now."""
-        return int(self._stat("statm").split()[1]) * os.sysconf("SC_PAGESIZE") / 2**20
+        """Resident now, in each of its processes: what these share counts in each."""
+        pages = sum(int(self._stat(pid, "statm").split()[1]) for pid in self._pids)
+        return pages * os.sysconf("SC_PAGESIZE") / 2**20
+
+    @property
+    def _pids(self) -> list[int]:
+        """The server, and the processes it began."""
+        own = self._process.pid
+        return [own, *map(int, self._stat(own, f"task/{own}/children").split())]
 
     def samples(self) -> Mapping[tuple[str, str], float]:
         """What /metrics says: value by name and `le`, which is empty but for buckets."""
@@ -46,9 +53,9 @@ class Server:
         families = text_string_to_metric_families(text)
         return {(one.name, one.labels.get("le", "")): one.value for family in families for one in family.samples}
 
-    def _stat(self, name: str) -> str:
+    def _stat(self, pid: int, name: str) -> str:
         try:
-            return Path(f"/proc/{self._process.pid}/{name}").read_text(encoding="ascii")
+            return Path(f"/proc/{pid}/{name}").read_text(encoding="ascii")
         except OSError:
             raise ProbewatchError("The server that was measured ended under load, which is our fault.") from None
 

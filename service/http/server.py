@@ -15,7 +15,7 @@ from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from classifier.errors import UsageError
 from service.alerts.worker import alerting_of
-from service.http.app import create_app, keep_what_is_loaded
+from service.http.app import create_app, put_requests_first
 from service.http.log import LOGGING
 from service.http.metrics import MULTIPROCESS
 from service.http.security import LOOPBACK
@@ -90,7 +90,7 @@ def serve(settings: Settings) -> None:
     signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn drains first and hands it on then: a stop is no failure
     if settings.workers == 1:
         app = create_app(settings)
-        keep_what_is_loaded()
+        put_requests_first()
         uvicorn.run(app, **uvicorn_options(settings))
     else:
         _serve_several(settings)
