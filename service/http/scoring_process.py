@@ -90,8 +90,10 @@ def _run(settings: Settings, channel: socket, pipeline: Pipeline | None = None, 
         channel.sendall(pack(Loaded(error)))
         return
     excerpt = settings.excerpt_characters if settings.excerpt_hours else 0
-    with closing(open_store(settings.store)) as store, suppress(ConnectionError):  # the other end may go at any time
-        _Loop(channel, Turns(store, loaded, settings.store_seconds, excerpt), settings).run()
+    with closing(open_store(settings.store)) as store:
+        turns = Turns(store, loaded, settings.store_seconds, excerpt)
+        with closing(turns), suppress(ConnectionError):  # the other end may go at any time
+            _Loop(channel, turns, settings).run()
 
 
 class _Loop:

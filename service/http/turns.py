@@ -76,7 +76,7 @@ class Turns:
 
     def __init__(self, store: Store, pipeline: Pipeline, store_seconds: float, most_excerpt: int = 0) -> None:
         """`most_excerpt`: characters of an excerpt; none are kept if 0."""
-        self._store, self.pipeline = store, pipeline
+        self._writer, self.pipeline = store.writer(), pipeline
         self._store_seconds, self._most_excerpt = store_seconds, most_excerpt
         self.published: Published | None = None
         self._away: str | None = None
@@ -92,6 +92,9 @@ class Turns:
         self._commit(pipeline, waves, answers, max(job.asked for job in jobs))
         last = time.perf_counter()
         return Done(_by_job(jobs, answers), self._away, began, then - first, last - then)
+
+    def close(self) -> None:
+        self._writer.close()
 
     def _label(self, pipeline: Pipeline, events: Sequence[Event], answers: list[Answer | None]) -> list[_Wave]:
         try:
@@ -135,7 +138,7 @@ class Turns:
         now = time.time_ns() // 1000
         for left in reversed(range(_TRIES)):
             try:
-                with self._store.writing(self._store_seconds) as connection:
+                with self._writer.writing(self._store_seconds) as connection:
                     return [_recorded(connection, wave, baselines, now) for wave in waves]
             except StoreConflictError:
                 if not left:

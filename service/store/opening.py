@@ -42,7 +42,8 @@ class Store:
     def __init__(self, url: URL) -> None:
         self.url = url
         self.engine = _engine(url)
-        self._driver_error: type[Exception] = self.engine.dialect.loaded_dbapi.Error
+        self.driver_error: type[Exception] = self.engine.dialect.loaded_dbapi.Error
+        """What every error of the driver is; `writing` and `reading` raise StoreError for it."""
 
     @property
     def is_sqlite(self) -> bool:
@@ -80,13 +81,67 @@ class Store:
 
     @contextmanager
     def _connected(self, seconds: float) -> Iterator[Connection]:
-        with _store_errors(self.url, self._driver_error), self.engine.connect() as connection:
+        with _store_errors(self.url, self.driver_error), self.engine.connect() as connection:
             if not self.is_sqlite:
                 _set_patience(connection, seconds)
             yield connection
 
+    def writer(self) -> Writer:
+        """What writes many short transactions, one after the other; whoever asks for it closes it."""
+        return Writer(self)
+
     def close(self) -> None:
         self.engine.dispose()
+
+
+class Writer:
+    """A connection that is kept from one transaction to the next, for one thread that has many to commit.
+
+    `Store.writing` takes one from the pool each time, which for an event or two costs as much as recording them.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._kept: Connection | None = None
+
+    @contextmanager
+    def writing(self, seconds: float = ANSWER_SECONDS) -> Iterator[Connection]:
+        """As `Store.writing`. After an error the next transaction is on another connection."""
+        with _store_errors(self._store.url, self._store.driver_error):
+            try:
+                connection = self._begun(seconds)
+                yield connection
+                _driver_of(connection).execute("COMMIT")
+            except BaseException:
+                self.close()
+                raise
+
+    def close(self) -> None:
+        """Let go of the connection, and of what is not committed on it; the next transaction opens another."""
+        kept, self._kept = self._kept, None
+        if kept is not None:
+            kept.invalidate()
+            kept.close()
+
+    def _begun(self, seconds: float) -> Connection:
+        """The connection, in a transaction; another one if it was lost while nobody looked."""
+        if self._kept is not None:
+            try:
+                return self._begin(self._kept, seconds)
+            except self._store.driver_error as error:
+                if not self._store.engine.dialect.is_disconnect(error, _driver_of(self._kept), None):  # type: ignore[arg-type]
+                    raise
+                self.close()
+        self._kept = self._store.engine.connect()
+        if not self._store.is_sqlite:
+            _driver_of(self._kept).autocommit = True  # transactions begin where we say
+        return self._begin(self._kept, seconds)
+
+    def _begin(self, connection: Connection, seconds: float) -> Connection:
+        if not self._store.is_sqlite:
+            _set_patience(connection, seconds)
+        _driver_of(connection).execute("BEGIN IMMEDIATE" if self._store.is_sqlite else "BEGIN")
+        return connection
 
 
 def open_store(url: str) -> Store:
@@ -142,8 +197,12 @@ def _postgres_engine(url: URL) -> Engine:
 
 
 def _set_patience(connection: Connection, seconds: float) -> None:
-    raw: Any = connection.connection.driver_connection
-    raw.patience = seconds
+    _driver_of(connection).patience = seconds
+
+
+def _driver_of(connection: Connection) -> Any:
+    """The driver's own connection."""
+    return connection.connection.driver_connection
 
 
 @contextmanager
