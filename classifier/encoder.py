@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate, chain
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 import tokenizers
@@ -119,11 +120,16 @@ class _Gigatoken:
 
     def __init__(self, path: Path) -> None:
         self._bpe = gigatoken.Tokenizer.from_json(path.read_bytes())
+        self._lock = Lock()  # it refuses to be called by two threads at once: "Already borrowed"
 
     def vocabulary(self) -> dict[int, bytes]:
         return dict(self._bpe.vocab)
 
     def encode(self, texts: Sequence[str] | Sequence[bytes]) -> TokenBatch:
+        with self._lock:
+            return self._encode(texts)
+
+    def _encode(self, texts: Sequence[str] | Sequence[bytes]) -> TokenBatch:
         if 0 < len(texts) <= _FEW:
             each = [np.asarray(self._bpe.encode(text), np.int32) for text in texts]
             ids = np.concatenate(each) if len(each) > 1 else each[0]

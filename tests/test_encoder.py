@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +57,15 @@ def test_without_gigatoken_hugging_face_tokenizers_give_the_same(monkeypatch: py
         assert one.ids.dtype == other.ids.dtype
         assert one.offsets.dtype == other.offsets.dtype
     assert slow.decode(slow.encode(texts).ids) == "".join(texts)
+
+
+@pytest.mark.parametrize("n", [100, 200])  # few texts are cut one by one, many at once
+def test_threads_may_encode_at_once(n: int) -> None:
+    tokenizer = Tokenizer(default_bundle_dir() / "tokenizer.json")
+    texts = [f"write a parser for the {i}th format, and mind the quoted commas in it. " * 20 for i in range(n)]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(tokenizer.encode, [texts] * 40))
+    assert {one.ids.tobytes() for one in found} == {tokenizer.encode(texts).ids.tobytes()}
 
 
 @given(batches)
