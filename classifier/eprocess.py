@@ -153,8 +153,8 @@ def level_factors(hist: Ints, means: Sequence[float]) -> Factors:
 
 def log_sum(logs: Floats) -> Floats:
     """log of the sum of exponentials over the last axis, none of them infinite."""
-    top = logs.max(axis=-1, initial=-np.inf)
-    return np.asarray(top + np.log(np.exp(logs - top[..., None]).sum(axis=-1)))
+    top = np.maximum.reduce(logs, axis=-1, initial=-np.inf)
+    return np.asarray(top + np.log(np.add.reduce(np.exp(logs - top[..., None]), axis=-1)))
 
 
 def changes(*columns: NDArray[np.generic]) -> Bools:

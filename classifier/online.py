@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +32,7 @@ from classifier.eprocess import (
     running,
     start_weight,
 )
-from classifier.evidence import Baselines, Evidence, hedged, join_channels, mean_over_targets
+from classifier.evidence import CAP, Baselines, Evidence, hedged, join_channels, mean_over_targets
 from classifier.types import LEVELS, TARGETS
 from classifier.units import DAY_US
 
@@ -101,8 +102,10 @@ def stack_states(states: Sequence[States]) -> States:
 
 def fold(states: States, steps: Steps, baselines: Baselines) -> Folded:
     """What steps make of states [n]; every account has a step, and none before the last event of its state."""
-    states = _reopened(states, steps, baselines)
+    if len(steps.us) == len(states):
+        return _fold_one_each(states, steps, baselines)
     day = steps.us // DAY_US
+    states = _reopened(states, day[changes(steps.account)], baselines)
     starts = changes(steps.account, day)
     same_day = (states["day"][steps.account] == day)[:, None]
     counts = running(steps.counts, starts) + np.where(same_day, states["counts"][steps.account], 0)
@@ -122,18 +125,51 @@ def fold(states: States, steps: Steps, baselines: Baselines) -> Folded:
     return _outcome(states, steps, counts, log_e.reshape(-1, PROCESSES, _N), calendar.last_rows)
 
 
+def _fold_one_each(states: States, steps: Steps, baselines: Baselines) -> Folded:
+    """The same where every account has one step, as nearly all turns of a service have it: no calendar, no running
+    totals."""
+    day = steps.us // DAY_US
+    states = _reopened(states, day, baselines)
+    same_day = states["day"] == day
+    known = states["counts"]
+    counts = steps.counts + (known if same_day.all() else np.where(same_day[:, None], known, 0))
+    weights = start_weight(np.stack([states["previous"], day - states["first_day"] + 1]))
+    log_start, log_rest = np.log(weights[0] - weights[1]), np.log(weights[1])
+    after = _opened(states, log_start)
+    after += _factors(counts, baselines)
+    log_e = np.logaddexp(log_sum(after), log_rest[:, None])
+    states["day"] = day
+    states["n_units"] += steps.counts[:, N1]
+    _stand(states, steps.us, counts, log_e.reshape(-1, PROCESSES, _N))
+    records = (states["log_e"] > states["log_max_e"]).nonzero()[0]
+    for now, highest in (("log_e", "log_max_e"), ("log_e_target", "log_max_e_target")):
+        states[highest] = np.maximum(states[highest], states[now])
+    return Folded(states, records, steps.us[records], states["log_e"][records])
+
+
+def _opened(states: States, log_start: Floats) -> Floats:
+    """`opened` of the wealth of states [n, PROCESSES * 4, 7]; before the first day is over there is none to add to."""
+    after = np.empty((len(states), PROCESSES * _N, len(BETS)))
+    after[:] = (log_start - np.log(len(BETS)))[:, None, None]
+    rows = states["previous"].nonzero()[0]
+    if len(rows):
+        after[rows] = opened(states["log_a"][rows].reshape(len(rows), -1, len(BETS)), log_start[rows])
+    return after
+
+
 def evidence_of(states: States) -> Evidence:
     """What is held against the accounts of states, in their order."""
     return Evidence(**{name: states[name] for name in Evidence.__dataclass_fields__})
 
 
-def _reopened(states: States, steps: Steps, baselines: Baselines) -> States:
+def _reopened(states: States, next_day: Ints, baselines: Baselines) -> States:
     """A copy, in which the day of those whose next step is on a later one is closed, and new accounts have begun."""
     states = states.copy()
-    next_day = steps.us[changes(steps.account)] // DAY_US
-    fresh = states["day"] < 0
-    states["first_day"][fresh] = next_day[fresh]
-    rows = np.flatnonzero(~fresh & (states["day"] < next_day))
+    last_day = states["day"]
+    fresh = last_day < 0
+    if fresh.any():
+        states["first_day"][fresh] = next_day[fresh]
+    rows = (~fresh & (last_day < next_day)).nonzero()[0]
     if len(rows):
         own = states[rows]
         s = own["day"] - own["first_day"] + 1
@@ -146,11 +182,26 @@ def _reopened(states: States, steps: Steps, baselines: Baselines) -> States:
 
 
 def _factors(counts: Ints, baselines: Baselines) -> Floats:
-    """Log-factors [n, PROCESSES * 4, 7] of counts [n, COUNTS] of days so far."""
-    rows = np.arange(len(counts))
-    n1, hist = counts[:, N1], counts[:, HIST].reshape(-1, _N, LEVELS + 1)
-    matches = (match_factors(n1, counts[:, hits], baselines.m1)(rows) for hits in (HITS, HITS_ANY))
-    return np.concatenate([*matches, level_factors(hist, baselines.m2)(rows)], axis=1)
+    """Log-factors [n, PROCESSES * 4, 7] of counts [n, COUNTS] of days so far: `match_factors` and `level_factors`, by
+    what a hit, a miss and a level come to, found once."""
+    log_hit, log_miss, log_level = _log_factors(baselines)
+    hits = counts[:, HITS.start : HITS_ANY.stop, None]
+    factors = np.empty((len(counts), PROCESSES * _N, len(BETS)))
+    matches = np.multiply(hits, log_hit, out=factors[:, : 2 * _N])
+    matches += (counts[:, N1, None, None] - hits) * log_miss
+    levels = counts[:, HIST].reshape(-1, _N, LEVELS + 1, 1) * log_level
+    np.add.reduce(levels, axis=2, initial=0.0, out=factors[:, 2 * _N :])
+    return factors
+
+
+@lru_cache(16)
+def _log_factors(baselines: Baselines) -> tuple[Floats, Floats, Floats]:
+    """Log-factors of one hit [7], one miss [7] and one unit at each level [4, 8, 7]."""
+    one = np.ones((1, 1), np.int64)
+    none = np.zeros((1, 1), np.int64)
+    hit, miss = (match_factors(one[0], hits, baselines.m1)(one[0] * 0)[0, 0] for hits in (one, none))
+    each = np.eye(LEVELS + 1, dtype=np.int64)[:, None, :].repeat(_N, axis=1)
+    return hit, miss, level_factors(each, baselines.m2)(np.arange(LEVELS + 1)).swapaxes(0, 1)
 
 
 def _note_days(states: States, steps: Steps, starts: Bools) -> None:
@@ -165,18 +216,25 @@ def _note_days(states: States, steps: Steps, starts: Bools) -> None:
 
 def _outcome(states: States, steps: Steps, counts: Ints, log_e: Floats, last: Ints) -> Folded:
     """States with what `log_e` [rows, PROCESSES, 4] comes to."""
-    signature, public, intent = log_e[:, 0], log_e[last, 1], log_e[:, 2]
-    of_target = join_channels(signature, intent)
+    of_target = join_channels(log_e[:, 0], log_e[:, 2])
     total, first = mean_over_targets(of_target), np.flatnonzero(changes(steps.account))
     records = record_rows(steps.account, total)
     records = records[total[records] > states["log_max_e"][steps.account[records]]]
-    review = public + hedged(intent[last])
     states["n_units"] += np.add.reduceat(steps.counts[:, N1], first)
-    states["us"], states["counts"] = steps.us[last], counts[last]
-    states["log_e"], states["log_e_target"] = total[last], of_target[last]
-    states["log_max_e"] = np.maximum(states["log_max_e"], np.maximum.reduceat(total, first))
-    states["log_max_e_target"] = np.maximum(states["log_max_e_target"], np.maximum.reduceat(of_target, first))
-    states["log_review"], states["log_review_target"] = mean_over_targets(review), review
-    said = (signature[last], public, hedged(intent[last]))
-    states["log_basis"] = np.stack([mean_over_targets(one) for one in said], axis=1)
+    _stand(states, steps.us[last], counts[last], log_e[last])
+    for name, values in (("log_max_e", total), ("log_max_e_target", of_target)):
+        states[name] = np.maximum(states[name], np.maximum.reduceat(values, first))
     return Folded(states, steps.account[records], steps.us[records], total[records])
+
+
+def _stand(states: States, us: Ints, counts: Ints, log_e: Floats) -> None:
+    """Have states stand where their last events left them, `log_e` [n, PROCESSES, 4]."""
+    signature, public = log_e[:, 0], log_e[:, 1]
+    intent = hedged(log_e[:, 2])
+    of_target = signature + np.minimum(intent, np.log(CAP))
+    review = public + intent
+    means = mean_over_targets(np.stack([of_target, review, signature, public, intent]))
+    states["us"], states["counts"] = us, counts
+    states["log_e_target"], states["log_review_target"] = of_target, review
+    states["log_e"], states["log_review"] = means[:2]
+    states["log_basis"] = means[2:].T
