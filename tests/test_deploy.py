@@ -75,6 +75,7 @@ def test_the_unit_is_verified_by_systemd(tmp_path: Path) -> None:
     assert (service["User"], service["ProtectSystem"], service["NoNewPrivileges"]) == ("probewatch", "strict", "yes")
     assert service["StateDirectory"] == "probewatch" and "/var/lib/probewatch/" in service["Environment"]
     assert int(service["TimeoutStopSec"]) > Settings().drain_seconds
+    assert (service["SystemCallErrorNumber"], service["OOMPolicy"]) == ("EPERM", "continue")
     analyze = shutil.which("systemd-analyze")
     if analyze is None:
         return  # what can be said without it stands above
