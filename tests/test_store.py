@@ -16,11 +16,12 @@ from classifier.errors import UsageError
 from classifier.evidence import Baselines
 from service.store.facts import check_facts, rebuild
 from service.store.opening import StoreError, open_store
+from service.store.recording import record
 from service.store.schema import metadata
 from service.store.upgrade import _config, check_version, head, upgrade
 from tests.command import Ran
 from tests.stores import new_store
-from tests.test_recording import BASELINES, Event, assert_equals_replay, send
+from tests.test_recording import BASELINES, Event, assert_equals_replay, labelled, send
 
 
 def test_migrations_make_the_tables_of_the_schema(store_url: str) -> None:
@@ -103,6 +104,18 @@ def test_a_store_stays_with_its_hash_key_and_baselines(store_url: str) -> None:
             check_facts(connection, b"key", other)
         assert rebuild(store, Baselines(BASELINES.m1, BASELINES.m2)) == 2
         assert_equals_replay(store, events)
+
+
+def test_accounts_without_units_are_rebuilt_too(store_url: str) -> None:
+    """Those whose prompts a benign signature explained, to the last."""
+    labels, units = labelled([Event("e0", "explained", 5, 1, 0, 7)])
+    with new_store(store_url) as store:
+        with store.writing() as connection:
+            record(connection, labels, units.slice(0, 0), [True], BASELINES, 0)
+        assert rebuild(store, BASELINES) == 1
+        with store.reading() as connection:
+            rows = connection.execute(text("SELECT n_prompts, n_units, log_max_e FROM accounts")).all()
+    assert [tuple(row) for row in rows] == [(1, 0, 0)]
 
 
 def test_passwords_are_not_shown(tmp_path: Path) -> None:

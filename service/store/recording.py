@@ -303,7 +303,8 @@ def _replay(connection: Connection, late: Mapping[int, Account], baselines: Base
         one.state, one.last_event = empty_states(1), ""
     rows = [Unit(*row) for row in fetch(connection, _ALL_UNITS, [(number,) for number in late])]
     days = _begin_days(connection, rows, late)
-    _fold(connection, rows, late, baselines)
+    if rows:
+        _fold(connection, rows, late, baselines)
     return days
 
 
