@@ -7,17 +7,20 @@ for each of TARGETS, of which a prompt asks for one, and one for the intent to h
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
-from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidGraph, InvalidProtobuf, NotImplemented
 
 from classifier.errors import BundleError
 from classifier.types import TARGETS
+
+if TYPE_CHECKING:
+    import onnxruntime
 
 LOGITS = len(TARGETS) + 1
 _BLOCK, _LEAST_BLOCK = 64, 4
@@ -53,12 +56,22 @@ def calibrated_probabilities(logits: NDArray[np.float32], calibration: Calibrati
     return probabilities
 
 
+def silence_onnxruntime() -> None:
+    """To be called before onnxruntime is imported, which else writes an id of this machine below the user's home, to
+    report to its makers under."""
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
+
 def open_graph(path: Path) -> onnxruntime.InferenceSession:
     """An ONNX graph, run by one thread.
 
     Raises:
         BundleError: it is none, or needs another onnxruntime.
     """
+    silence_onnxruntime()
+    import onnxruntime
+    from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidGraph, InvalidProtobuf, NotImplemented
+
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from classifier.heads import UNCALIBRATED, Calibration, calibrated_probabilities
 from classifier.labeler import cascaded, decide_capability, fused_extraction, undecided
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def test_probabilities_are_a_softmax_and_a_sigmoid() -> None:
@@ -59,3 +66,12 @@ def test_no_opinion_outweighs_a_match() -> None:
     public = np.array([False, False, False, False, True, True])
     expected = [0.999, 0.9999, 0.3, 0.997, 0.998, 0.998]
     assert fused_extraction(opinion, exclusive, public).tolist() == pytest.approx(expected)
+
+
+def test_a_prompt_that_is_scored_leaves_nothing_in_the_home(tmp_path: Path) -> None:
+    """onnxruntime left an id of the machine there; but not where CI is set, so the environment is bare."""
+    code = "import sys; from service import cli, exits; sys.exit(exits.run_app(cli.app, ['score', 'Write a haiku.']))"
+    bare = {"HOME": str(tmp_path), "PATH": os.environ["PATH"]}
+    ran = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=bare, capture_output=True, text=True, check=False)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert list(tmp_path.rglob("*")) == []

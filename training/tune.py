@@ -20,11 +20,11 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from onnxruntime.quantization import QuantType, quantize_dynamic
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Normalize
 from transformers.utils.logging import disable_progress_bar
 
+from classifier.heads import silence_onnxruntime
 from classifier.text import normalise_text
 from classifier.transformer import TRANSFORMER, TRANSFORMER_TOKENIZER, Pieces
 from training.prepare import LABELS
@@ -196,7 +196,15 @@ def export(model: Tuned, folder: Path) -> None:
             output_names=["logits"],
             dynamic_axes={name: {0: "n", 1: "pieces"} for name in names} | {"logits": {0: "n"}},
         )
-        quantize_dynamic(plain, folder / TRANSFORMER, weight_type=QuantType.QInt8, per_channel=True)
+        _quantize(plain, folder / TRANSFORMER)
+
+
+def _quantize(plain: Path, path: Path) -> None:
+    """Write a graph with weights of 8 bits."""
+    silence_onnxruntime()
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    quantize_dynamic(plain, path, weight_type=QuantType.QInt8, per_channel=True)
 
 
 def _groups(model: Tuned) -> list[dict[str, object]]:
