@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future
@@ -70,6 +69,7 @@ class Scorer:
         self._begun: Begun | None = None
         self._channel: asyncio.Transport | None = None
         self._loads: list[Future[ProbewatchError | None]] = []
+        self._beginning: asyncio.Task[None] | None = None
         self._is_stopped = False
 
     async def start(self) -> None:
@@ -80,6 +80,8 @@ class Scorer:
     async def stop(self) -> None:
         """End what scores; whoever waits still is told."""
         self._is_stopped = True
+        if self._beginning is not None:
+            await self._beginning
         if self._channel is not None:
             self._channel.close()
         if self._begun is not None:
@@ -145,7 +147,8 @@ class Scorer:
 
     def _flush(self) -> None:
         jobs, self._unsent = self._unsent, []
-        self._send(pack(jobs))
+        if jobs:
+            self._send(pack(jobs))
 
     def _send(self, frame: bytes) -> None:
         if self._channel is not None and not self._channel.is_closing():
@@ -177,8 +180,12 @@ class Scorer:
             self._has_begun(message.refusal)
 
     def _has_begun(self, refusal: ProbewatchError | None) -> None:
-        self.lost = str(refusal) if refusal is not None else None
-        if refusal is None and self.published is not None:
+        said = str(refusal) if refusal is not None else None
+        if said is not None and said != self.lost:
+            log.error("not ready: %s", said)
+        self.lost = said
+        if said is None and self.published is not None:
+            log.info("scoring again")
             self._send(_publication(self.published, True))
 
     def _take_answers(self, done: Done) -> None:
@@ -220,6 +227,8 @@ class Scorer:
         self._channel = None
         if self.lost is None:
             self.lost = "What scores was lost, and is begun anew."
+            if not self._is_stopped:
+                log.error("not ready: %s", self.lost)
         for asked in list(self._asked.values()):
             self._settle(asked, [_lost(self.lost)] * len(asked.events))
         self._asked.clear()
@@ -228,16 +237,20 @@ class Scorer:
             loaded.set_result(None)
         self._loads.clear()
         if not self._is_stopped:
-            log.error("not ready: %s", self.lost)
-            threading.Thread(target=self._begin_anew, name="beginner", daemon=True).start()
+            self._beginning = self._loop.create_task(self._begin_anew())
 
-    def _begin_anew(self) -> None:
+    async def _begin_anew(self) -> None:
         if self._begun is not None:
-            _end(self._begun)
-        time.sleep(_AGAIN_SECONDS)
-        if not self._is_stopped:
-            begun = begin(self._settings, None)
-            asyncio.run_coroutine_threadsafe(self._connect(begun, _LOAD_SECONDS), self._loop)
+            await asyncio.to_thread(_end, self._begun)
+        begun = None
+        while begun is None and not self._is_stopped:
+            await asyncio.sleep(_AGAIN_SECONDS)
+            try:
+                begun = await asyncio.to_thread(begin, self._settings, None)
+            except OSError as error:  # no room for a process, for now
+                log.error("not ready: no process can be begun (%s)", type(error).__name__)
+        if begun is not None:
+            await self._connect(begun, _LOAD_SECONDS)
 
 
 class _Link(asyncio.Protocol):

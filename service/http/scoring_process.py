@@ -104,7 +104,7 @@ class _Loop:
         self._frames = Frames()
         self._jobs: deque[Job] = deque()
         self._campaigns = Campaigns({}, {})
-        self._sending = threading.Lock()
+        self._sending, self._loading = threading.Lock(), threading.Lock()
         self._is_open = True
 
     def run(self) -> None:
@@ -147,10 +147,11 @@ class _Loop:
 
     def _load(self) -> None:
         refusal = None
-        try:
-            self._turns.pipeline = load_pipeline(self._settings)
-        except ProbewatchError as error:
-            refusal = error
+        with self._loading:  # of two, the later one loads what is there last
+            try:
+                self._turns.pipeline = load_pipeline(self._settings)
+            except ProbewatchError as error:
+                refusal = error
         self._send(Loaded(refusal))
 
     def _send(self, message: Done | Loaded) -> None:
