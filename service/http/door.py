@@ -1,4 +1,4 @@
-"""The door: refuses a prompt that would wait too long before HTTP is parsed, for a fraction of what it costs after.
+"""The door: refuses a prompt that would wait too long before HTTP is parsed, at half of what it costs after.
 
     bytes of a request -> **door** (gate, scorer) -> protocol
 

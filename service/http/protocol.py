@@ -86,7 +86,7 @@ class GuardedProtocol(PatientProtocol):
 
     def on_message_complete(self) -> None:
         super().on_message_complete()
-        self._is_between = not self.parser.should_upgrade()  # what came after that would not be read as a request
+        self._is_between = True
 
     def _may_refuse(self, data: bytes) -> bool:
         """Whether data begins what may be a prompt, nothing before it is unanswered, and uvicorn would not refuse."""
