@@ -75,7 +75,7 @@ class Settings(BaseSettings):
     most_connections: int = Field(default=1_000, ge=1, description="Connections at once; above, 503.")
     most_waiting: int = Field(default=2_000, ge=1, description="Events that may wait to be scored; above, 503.")
     most_wait_ms: float = Field(
-        default=20, gt=0, description="Longest wait to be scored, by the pace of late, that is let happen; above, 503."
+        default=15, gt=0, description="Longest wait to be scored, by the pace of late, that is let happen; above, 503."
     )
     store_seconds: float = Field(
         default=5, ge=1, description="Longest wait for the store to answer where events are scored; beyond, 503."

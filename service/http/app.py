@@ -13,8 +13,10 @@ from service.console.routes import add_console
 from service.http import accounts, operations, scoring, templates
 from service.http.direct import Direct
 from service.http.docs import document_calls
+from service.http.door import Door
 from service.http.limits import Guard
 from service.http.problems import answer_with_problems
+from service.http.protocol import DOOR
 from service.http.service import Service
 from service.http.tracing import TraceRequests
 from service.settings import Settings
@@ -31,9 +33,9 @@ def create_app(settings: Settings) -> FastAPI:
     service = Service(settings)
 
     @asynccontextmanager
-    async def running(_: FastAPI) -> AsyncIterator[None]:
+    async def running(_: FastAPI) -> AsyncIterator[dict[str, Door]]:
         await service.start()
-        yield
+        yield {DOOR: Door(service.gate, service.scorer, service.metrics)} if service.traces is None else {}
         await service.stop()
         gc.unfreeze()  # libraries tell of what is never let go of
 

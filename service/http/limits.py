@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Iterable
 from http import HTTPStatus
 from urllib.parse import urlencode
 
@@ -18,7 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.http.metrics import Metrics
 from service.http.problems import Problem
-from service.http.security import FORMS, Gate, is_console
+from service.http.security import FORMS, Caller, Gate, is_console
 
 log = logging.getLogger("probewatch.http")
 
@@ -51,8 +52,7 @@ class Guard:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                there = {name for name, _ in message["headers"]}
-                message["headers"] = [*message["headers"], *(own for own in _HEADERS if own[0] not in there)]
+                message["headers"] = with_security(message["headers"])
             await send(message)
 
         try:
@@ -67,20 +67,37 @@ class Guard:
     def _admit(self, scope: Scope) -> None:
         headers = Headers(scope=scope)
         scope.setdefault("state", {})["caller"] = self._gate.admit(scope["method"], scope["path"], headers)
-        if scope["method"] not in _BODILESS and scope["path"] not in _EMPTY_POST:
-            kind = headers.get("content-type", "").partition(";")[0].strip().lower()
-            wanted = _FORM if FORMS.fullmatch(scope["path"]) else "application/json"
-            if kind != wanted:
-                raise Problem(415, "not-json", f"The body must be sent as {wanted}.")
+        require_kind(scope["method"], scope["path"], headers)
 
     def _note(self, scope: Scope, status: int, seconds: float) -> None:
         route = scope.get("route")
         path = getattr(route, "path", "other")  # of the route: ids in a path would make a label each
-        self._metrics.note_request(path, status, seconds)
-        if log.isEnabledFor(logging.INFO):
-            caller = scope["state"].get("caller") if "state" in scope else None
-            who = caller.name if caller is not None else "-"
-            log.info("%s %s %d %.1f ms %s", scope["method"], path, status, seconds * 1e3, who)
+        caller = scope["state"].get("caller") if "state" in scope else None
+        note(self._metrics, scope["method"], path, status, seconds, caller)
+
+
+def require_kind(method: str, path: str, headers: Headers) -> None:
+    """Raises Problem 415 if what is sent is of another kind than the path takes."""
+    if method not in _BODILESS and path not in _EMPTY_POST:
+        kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+        wanted = _FORM if FORMS.fullmatch(path) else "application/json"
+        if kind != wanted:
+            raise Problem(415, "not-json", f"The body must be sent as {wanted}.")
+
+
+def with_security(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """The headers of an answer, and those that every answer has unless it has its own."""
+    own = list(headers)
+    there = {name for name, _ in own}
+    return [*own, *(one for one in _HEADERS if one[0] not in there)]
+
+
+def note(metrics: Metrics, method: str, path: str, status: int, seconds: float, caller: Caller | None) -> None:
+    """Count an answer, and log it where that is asked for."""
+    metrics.note_request(path, status, seconds)
+    if log.isEnabledFor(logging.INFO):
+        who = caller.name if caller is not None else "-"
+        log.info("%s %s %d %.1f ms %s", method, path, status, seconds * 1e3, who)
 
 
 def _refused(problem: Problem, scope: Scope) -> Response:

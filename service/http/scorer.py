@@ -110,6 +110,10 @@ class Scorer:
             raise refusal
         self.pipeline = pipeline
 
+    def is_full(self, n: int) -> bool:
+        """Whether n more events would be refused, which is not counted."""
+        return self._without_answer() is not None or self.waiting.crowd(n) is not None
+
     def refusal(self, n: int) -> Problem | None:
         """503, with when to try again, if n more events would wait too long, or for a store that is away and that
         another request tries; counted as received, and as shed or failed."""

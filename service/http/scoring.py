@@ -34,8 +34,11 @@ async def score(request: Request) -> Response:
     service = service_of(request)
     refusal = service.scorer.refusal(1)  # before the body is read: to refuse must cost little
     if refusal is not None:
-        raise refusal
+        return refusal.response()
     document = await document_of(request)
+    refusal = service.scorer.refusal(1)  # others may have come meanwhile, and none will until `submit`
+    if refusal is not None:
+        return refusal.response()
     metrics = service.metrics
     metrics.received.inc()
     try:
@@ -57,7 +60,7 @@ async def score_batch(request: Request) -> Response:
     records = parse_batch(await document_of(request))
     refusal = service.scorer.refusal(len(records))
     if refusal is not None:
-        raise refusal
+        return refusal.response()
     metrics = service.metrics
     metrics.received.inc(len(records))
     try:

@@ -2,79 +2,30 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 import tempfile
 from contextlib import closing
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import uvicorn
 from pydantic import SecretStr
-from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from classifier.errors import UsageError
 from service.alerts.worker import alerting_of
 from service.http.app import create_app, put_requests_first
 from service.http.log import LOGGING
 from service.http.metrics import MULTIPROCESS
+from service.http.protocol import GuardedProtocol
 from service.http.security import LOOPBACK
 from service.settings import PREFIX, Settings
 from service.store.keys import read_keys
 from service.store.opening import open_store
 from service.store.upgrade import upgrade
 
-if TYPE_CHECKING:
-    _Protocol = asyncio.Protocol
-else:
-    _Protocol = AutoHTTPProtocol
-
-MOST_HEAD = 64 << 10
-"""Bytes of a request before its body. (uvicorn bounds them with h11; with httptools this does.)"""
 HUNG_SECONDS = 60
 """Seconds after which a worker that does not answer is taken for hung and begun anew. uvicorn's 5 are less than a busy
 machine takes to load what a worker needs, so that none would ever come up."""
-
-
-class PatientProtocol(_Protocol):
-    """Patient for so long with a request whose headers are not all there, and for so many bytes; then it closes."""
-
-    _in_head, _n_heads, _head_bytes = False, 0, 0
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)
-        seconds = self.timeout_keep_alive  # type: ignore[attr-defined]
-        asyncio.get_running_loop().call_later(seconds, self._close_if_silent, transport)
-
-    def _close_if_silent(self, transport: asyncio.BaseTransport) -> None:
-        if getattr(self, "cycle", None) is None:
-            transport.close()
-
-    def data_received(self, data: bytes) -> None:
-        super().data_received(data)
-        if self._in_head:
-            self._wait_for_head(len(data))
-
-    def on_message_begin(self) -> None:
-        super().on_message_begin()  # type: ignore[misc]
-        self._in_head, self._head_bytes = True, 0
-        self._n_heads += 1
-
-    def on_headers_complete(self) -> None:
-        super().on_headers_complete()  # type: ignore[misc]
-        self._in_head = False
-
-    def _wait_for_head(self, n: int) -> None:
-        if not self._head_bytes:
-            seconds = self.timeout_keep_alive  # type: ignore[attr-defined]
-            asyncio.get_running_loop().call_later(seconds, self._close_if_in_head, self._n_heads)
-        self._head_bytes += n
-        if self._head_bytes > MOST_HEAD:
-            self.transport.close()  # type: ignore[attr-defined]
-
-    def _close_if_in_head(self, number: int) -> None:
-        if self._in_head and self._n_heads == number:
-            self.transport.close()  # type: ignore[attr-defined]
 
 
 def serve(settings: Settings) -> None:
@@ -101,7 +52,7 @@ def uvicorn_options(settings: Settings) -> dict[str, Any]:
     return {
         "host": settings.host,
         "port": settings.port,
-        "http": PatientProtocol,
+        "http": GuardedProtocol,
         "ws": "none",
         "log_config": LOGGING,
         "access_log": False,

@@ -46,6 +46,10 @@ class Waiting:
         too_slow = there > n and there + n > FEW and seconds > self._most_seconds
         return Crowd(there, seconds) if there and (too_many or too_slow) else None
 
+    def none_is_coming(self) -> None:
+        """What was let in has come, or failed to."""
+        self.coming = 0
+
     def came(self, n: int) -> None:
         self.there += n
 
