@@ -24,7 +24,7 @@ TEST_SETS := $(VENV)/.dev $(if $(filter 1,$(REQUIRE_SERVICES)),$(VENV)/.training
 # cpe, which a validator in the test tools needs, is offered as source alone; it is plain Python.
 define install
 	echo "installing $(1) into $(VENV) ..."
-	$(RUN)/python -m pip install --no-compile --no-binary cpe --progress-bar off -c $(PINS) -e '$(2)' > $(VENV)/pip.log 2>&1 || { \
+	.ci/again $(VENV)/pip.log $(RUN)/python -m pip install --no-compile --no-binary cpe --progress-bar off -c $(PINS) -e '$(2)' || { \
 	  tail -n 20 $(VENV)/pip.log >&2; \
 	  echo "The install failed for the reason above (the whole log: $(VENV)/pip.log). Mend it and repeat the command." >&2; exit 1; }
 	$(RUN)/python -m compileall -qq -j 0 -x '/plotly/' $(VENV)/lib || true
@@ -103,7 +103,7 @@ $(VENV)/.service: $(VENV)/.base
 $(VENV)/.audit: | $(VENV)/.created
 	@echo "installing pip-audit into $(VENV)/audit ..."
 	@'$(PYTHON)' -m venv --clear $(VENV)/audit
-	@$(VENV)/audit/bin/python -m pip install --no-compile --progress-bar off 'pip-audit>=2.10,<3' > $(VENV)/pip-audit.log 2>&1 \
+	@.ci/again $(VENV)/pip-audit.log $(VENV)/audit/bin/python -m pip install --no-compile --progress-bar off 'pip-audit>=2.10,<3' \
 	  || { tail -n 20 $(VENV)/pip-audit.log >&2; echo "The install failed for the reason above (the whole log: $(VENV)/pip-audit.log)." >&2; exit 1; }
 	@touch $@
 
@@ -111,7 +111,7 @@ $(VENV)/.audit: | $(VENV)/.created
 $(VENV)/.litellm: .ci/constraints-litellm.txt | $(VENV)/.created
 	@echo "installing LiteLLM into $(VENV)/litellm ..."
 	@'$(PYTHON)' -m venv --clear $(VENV)/litellm
-	@$(VENV)/litellm/bin/python -m pip install --no-compile --progress-bar off -c .ci/constraints-litellm.txt 'litellm[proxy]' \
-	  > $(VENV)/pip-litellm.log 2>&1 || { tail -n 20 $(VENV)/pip-litellm.log >&2; \
+	@.ci/again $(VENV)/pip-litellm.log $(VENV)/litellm/bin/python -m pip install --no-compile --progress-bar off \
+	  -c .ci/constraints-litellm.txt 'litellm[proxy]' || { tail -n 20 $(VENV)/pip-litellm.log >&2; \
 	  echo "The install failed for the reason above (the whole log: $(VENV)/pip-litellm.log)." >&2; exit 1; }
 	@touch $@
