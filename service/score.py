@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from classifier.errors import InputError
+from classifier.labeler import LEAST_LETTERS
 from classifier.reveal import reveal
 from classifier.types import CAPABILITIES, EVENT_SCHEMA
 from service.fields import BadRecordError, prompt_text
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 
 _BAR = 20
 _NEAR = 0.5  # cosine below which a signature is like a prompt in nothing but language
+_WORD_BYTES = 2.25
+"""Bytes a token below which a text in ASCII is hardly words: keyboard noise has 1.6 to 2.2, of the sample's prompts all
+but 3 in 1,000 have more."""
 
 
 def score(prompt: str, pipeline: Pipeline) -> dict[str, Any]:
@@ -40,6 +44,7 @@ def score(prompt: str, pipeline: Pipeline) -> dict[str, Any]:
         "template": _template(row) if row["template_id"] is not None else None,
         "nearest": _nearest(text, pipeline),
         "benign_app": row["benign_app"],
+        "caveat": _caveat(text, pipeline) if row["template_id"] is None else None,
     }
 
 
@@ -58,6 +63,19 @@ def nearest_signatures(text: str, pipeline: Pipeline, n: int) -> list[dict[str, 
     ranked = sorted(best.items(), key=lambda pair: (-pair[1], pair[0]))[:n]
     facts = [(signatures[owner].facts, similarity) for owner, similarity in ranked]
     return [{"id": one.id, "tier": one.tier.value, "similarity": _short(value)} for one, value in facts]
+
+
+def _caveat(text: str, pipeline: Pipeline) -> str | None:
+    """Why the probabilities say little, in one sentence; None if nothing speaks against them."""
+    reading = pipeline.labeler.read([reveal(text).text])
+    normal = reading.normal[0]
+    if sum(map(str.isalpha, normal.decode())) < LEAST_LETTERS:
+        return (
+            f"Fewer than {LEAST_LETTERS} letters are too few to tell what is asked for: the probabilities are a guess."
+        )
+    if normal.isascii() and len(normal) < _WORD_BYTES * len(reading.encoded.tokens.ids):
+        return "Hardly any of it is in words that the model has learnt: the probabilities are a guess."
+    return None
 
 
 def _nearest(text: str, pipeline: Pipeline) -> dict[str, Any] | None:
@@ -87,6 +105,8 @@ def score_lines(found: dict[str, Any]) -> Iterator[str]:
     for name, value in {**chances, "made to harvest answers": found["p_extraction"]}.items():
         yield f"{name:<24}{value:6.3f}  {'█' * round(value * _BAR)}".rstrip()
     yield f"{'capability':<24}{title_of(found['capability'])}"
+    if found["caveat"] is not None:
+        yield f"{'caveat':<24}{found['caveat']}"
     template, nearest = found["template"], found["nearest"]
     if template is None:
         yield f"{'known template':<24}none"

@@ -446,6 +446,28 @@ def test_score_in_words_says_the_same(capsys: pytest.CaptureFixture[str], monkey
     assert f"nearest: {nearest['id']} ({nearest['tier']}), cosine {nearest['similarity']:.3f}; no match" in lines[-1]
 
 
+@pytest.mark.parametrize(
+    ("text", "caveat"),
+    [
+        ("asdf qwer", "Fewer than 20 letters are too few to tell what is asked for: the probabilities are a guess."),
+        (
+            "1234567890" * 9,
+            "Fewer than 20 letters are too few to tell what is asked for: the probabilities are a guess.",
+        ),
+        (
+            "asdf qwer zxcv uiop hjkl bnm wert sdfg",
+            "Hardly any of it is in words that the model has learnt: the probabilities are a guess.",
+        ),
+        ("Write a parser for this log format.", None),
+        ("梅雨の時期の髪のうねり、どうにかならない?毎朝困っています", None),
+    ],
+)
+def test_what_says_little_has_a_caveat(capsys: pytest.CaptureFixture[str], text: str, caveat: str | None) -> None:
+    assert json.loads(Ran(capsys, "score", text, "--json").out)["prompt"]["caveat"] == caveat
+    lines = Ran(capsys, "score", text).out.splitlines()
+    assert [line for line in lines if line.startswith("caveat")] == ([f"{'caveat':<24}{caveat}"] if caveat else [])
+
+
 def test_the_nearest_signature_is_the_one_with_the_largest_cosine() -> None:
     from service.score import score
 
