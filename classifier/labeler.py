@@ -148,7 +148,7 @@ class Labeler:
     ) -> None:
         self.encoder, self.templates, self.lexicon, self.heads = encoder, templates, lexicon, heads
         self._calibration, self.cascade = calibration, cascade
-        self._thresholds, self._hash_key = thresholds, hash_key
+        self.thresholds, self._hash_key = thresholds, hash_key
         facts = [signature.facts for signature in templates.signatures]
         self._exclusive = np.array([fact.tier is Tier.EXCLUSIVE for fact in facts] + [False])  # index -1: no match
         self._target = np.array([TARGETS.index(fact.target) if fact.target else -1 for fact in facts] + [-1])
@@ -198,7 +198,7 @@ class Labeler:
             return self._judge_unmatched(reading)
         spans = _spans(reading, self.encoder, matched, matches.token_start, matches.token_end)
         benign_spans = _spans(reading, self.encoder, benign, matches.benign_start, matches.benign_end)
-        capability = decide_capability(reading.probabilities, self._thresholds)
+        capability = decide_capability(reading.probabilities, self.thresholds)
         outside, leftover = self._read_outside(reading, benign_spans, benign)
         exclusive = self._exclusive[matches.index]
         public = matched & ~exclusive
@@ -206,7 +206,7 @@ class Labeler:
         extraction = np.where(explained & ~matched, np.float32(0), outside[:, EXTRACTION])
         named = self._target[matches.index]
         payload, _ = self._read_outside(reading, spans, matched & (named < 0))
-        target = np.where(named >= 0, named, decide_capability(payload, self._thresholds))
+        target = np.where(named >= 0, named, decide_capability(payload, self.thresholds))
         return Judgement(
             capability=capability,
             target=target,
@@ -222,7 +222,7 @@ class Labeler:
     def _judge_unmatched(self, reading: Reading) -> Judgement:
         """The same where no signature is found in any text, as in nearly every one that comes by itself."""
         n, probabilities = len(reading.texts), reading.probabilities
-        capability = decide_capability(probabilities, self._thresholds)
+        capability = decide_capability(probabilities, self.thresholds)
         opinion = np.minimum(probabilities[:, EXTRACTION], MOST_CERTAIN_OPINION)
         none = np.zeros(n, np.bool_)
         return Judgement(

@@ -14,7 +14,7 @@ from service.report_words import counted, joined, percent, span, title_of
 
 @dataclass(frozen=True)
 class Bar:
-    """Evidence against threshold on a common scale; positions in percent of the bar's width."""
+    """Evidence against threshold, on the same scale in every table; positions in percent of the bar's width."""
 
     width: float
     tick: float
@@ -223,22 +223,21 @@ def evidence_summary(totals: Totals) -> str:
     return f"{counted(flagged, 'account')} at or above the threshold, {totals.accounts - flagged:,} below."
 
 
-def bar(account: Account, largest: float) -> Bar:
-    """The account's strongest evidence on a scale from 0 to the smaller of `largest` and CLIP thresholds (log10)."""
-    top = max(account.log10_threshold, min(largest, CLIP * account.log10_threshold), 1e-9)
+def bar(account: Account) -> Bar:
+    """The account's strongest evidence on a scale from 0 to CLIP thresholds (log10)."""
+    top = max(CLIP * account.log10_threshold, 1e-9)
     inside = min(max(account.log10_max_e, 0.0), top)
     tick = max(account.log10_threshold, 0.0) / top
     return Bar(round(100 * inside / top, 2), round(100 * tick, 2), account.log10_max_e > top)
 
 
 def account_views(accounts: Sequence[Account], prefix: str, cards: Mapping[str, str]) -> list[AccountView]:
-    """Rows with their bars on a common scale; `cards`: anchors of campaigns that the page tells of."""
-    largest = max((a.log10_max_e for a in accounts), default=0.0)
+    """Rows with their bars; `cards`: anchors of campaigns that the page tells of."""
     return [
         AccountView(
             account=a,
             anchor=f"{prefix}-{i}",
-            bar=bar(a, largest),
+            bar=bar(a),
             targets=_targets(a),
             delay=span(a.flagged_at - a.first_seen) if a.flagged_at is not None else None,
             campaign_anchor=cards.get(a.campaign_id) if a.campaign_id is not None else None,

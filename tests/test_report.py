@@ -233,6 +233,9 @@ def test_figures_are_the_accounts_and_events(run_dir: Path) -> None:
     }
     assert dots["Flag"]["y"] == [16.8] * 7  # all above 4 x 4.2, where the plot clips
     assert view.flagged[0].bar.width == 100 and view.flagged[0].bar.clipped and view.flagged[0].bar.tick == 25
+    of_ranked = {row.account.account_id: row.bar for row in view.ranked}
+    assert {row.bar.tick for row in view.ranked} == {25}  # one scale, whoever else is in the table
+    assert [of_ranked[row.account.account_id] for row in view.review] == [row.bar for row in view.review]
 
 
 def test_the_page_is_self_contained_and_accessible_in_structure(page: Page, run_dir: Path) -> None:

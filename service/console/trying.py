@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
@@ -11,12 +13,20 @@ from classifier.errors import InputError
 from service.console.forms import read_form
 from service.console.pages import PageRoute, page
 from service.http.access import service_of
-from service.report_words import TARGET_TITLES
 from service.score import nearest_signatures, score
 
 router = APIRouter(route_class=PageRoute, include_in_schema=False)
 
 NEAREST = 5
+
+
+@dataclass(frozen=True)
+class Chance:
+    """The probability of a capability, and the least at which it is named, in [0, 1]."""
+
+    capability: str
+    probability: float
+    threshold: float
 
 
 @router.get("/try")
@@ -43,6 +53,11 @@ async def try_prompt(request: Request) -> Response:
         problem=None,
         found=found,
         parts=(prompt[:start], prompt[start:end], prompt[end:]),
-        chances=[(name, TARGET_TITLES[name], value) for name, value in found["probabilities"].items()],
+        chances=_chances(found["probabilities"], pipeline.labeler.thresholds.tolist()),
         nearest=await asyncio.to_thread(nearest_signatures, prompt, pipeline, NEAREST),
     )
+
+
+def _chances(probabilities: Mapping[str, float], thresholds: Sequence[float]) -> list[Chance]:
+    pairs = zip(probabilities.items(), thresholds, strict=True)
+    return [Chance(name, probability, threshold) for (name, probability), threshold in pairs]
