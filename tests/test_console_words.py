@@ -60,3 +60,12 @@ def test_a_probability_stands_beside_the_least_that_names_its_capability(server:
     assert [pair[0] for pair in bars(page)] == [round(100 * value, 2) for value in found]
     assert [pair[1] for pair in bars(page)] == pytest.approx(least, abs=0.02)
     assert [f"named from {percent(value / 100)}" in unescape(page) for value in least] == [True] * 3
+
+
+def test_a_bar_that_shows_less_than_there_is_ends_in_an_arrow(server: Running) -> None:
+    page = server.client.get("/accounts").text
+    drawn = re.findall(r'(?s)href="/account\?id=(acct_\d+)".*?<svg class="bar(.*?)</svg>', page)
+    accounts = {name: server.client.get(f"/v1/accounts/{name}").json() for name, _ in drawn}
+    beyond = {name for name, one in accounts.items() if one["log10_max_e"] > 4 * one["log10_threshold"]}
+    assert {name for name, bar in drawn if 'class="beyond"' in bar} == beyond
+    assert 0 < len(beyond) < len(drawn) and "ends in an arrow there is more than it can show" in words(page)
