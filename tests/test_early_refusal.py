@@ -8,7 +8,7 @@ import socket
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -108,10 +108,10 @@ def asked(server: Running, *pieces: bytes, closes: bool = False) -> bytes:
     with line_to(server) as line:
         line.sendall(pieces[0])
         heard = answer_on(line)
-        for piece in pieces[1:]:
-            line.sendall(piece)
-        if closes:
-            assert line.recv(100) == b""
+        with suppress(ConnectionError):  # what comes after an answer that ends the line is not read
+            for piece in pieces[1:]:
+                line.sendall(piece)
+            assert not closes or line.recv(100) == b""
         return heard
 
 
