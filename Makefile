@@ -47,8 +47,9 @@ console: demo-run/run.json  ## the demo's accounts in the console, at http://127
 demo-run/run.json: | $(VENV)/.base
 	@$(RUN)/probewatch demo
 
+# Without --max-worker-restart=0, xdist waits for ever once a process of its own was lost with --dist loadfile.
 test: $(TEST_SETS)  ## install what tests need and run them (REQUIRE_SERVICES=1: a skip is a failure)
-	@OMP_NUM_THREADS=1 $(RUN)/python -m pytest -n auto --dist loadfile
+	@OMP_NUM_THREADS=1 $(RUN)/python -m pytest -n auto --dist loadfile --max-worker-restart=0
 
 lint: $(VENV)/.dev  ## ruff and mypy --strict
 	@$(RUN)/ruff check .

@@ -16,6 +16,7 @@ import os
 import platform
 import secrets
 import socket
+import threading
 import warnings
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
@@ -48,6 +49,9 @@ SETTLING = 4
 PARTS_IN_MEMORY = 8
 """Parts a worker, of up to 64 MiB, for which a local Ray's store has room."""
 CONNECT_SECONDS = 10
+SETTLE_SECONDS = 60
+_EXECUTOR = "StreamingExecutor"
+"""What names of threads begin with in which Ray Data gives out its tasks."""
 _QUIET = {"logging_level": logging.ERROR, "log_to_driver": False}
 _ERRORS = {str(kind.exit_code): kind for kind in (UsageError, InputError, BundleError, OutputError)}
 
@@ -100,7 +104,16 @@ def _ray(address: str | None, workers: int | None) -> Iterator[None]:
         try:
             yield
         finally:
+            _settle()
             ray.shutdown()
+
+
+def _settle() -> None:
+    """Wait for what Ray Data still runs in this process. It waits two seconds itself, in which a busy machine may not
+    have made an actor; and a thread that asks for Ray while it is shut down has it end this process, silently."""
+    for thread in threading.enumerate():
+        if thread.name.startswith(_EXECUTOR):
+            thread.join(SETTLE_SECONDS)
 
 
 @contextmanager
