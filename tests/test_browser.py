@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 FLAGGED, FAMILY = "acct_0032", "pw_review_bug"
 XSS = '"\'><script>window.hacked = 1</script><img src=x onerror="window.hacked = 1">'
+TOO_WIDE = """() => [document.documentElement, ...document.querySelectorAll('.scroll')]
+    .filter(one => one.scrollWidth > one.clientWidth).map(one => one.ariaLabel || one.tagName)"""
 LAPTOP, PHONE = {"width": 1280, "height": 800}, {"width": 360, "height": 740}
 
 
@@ -164,6 +166,13 @@ def test_a_phone_needs_no_scrolling_sideways(chrome: Browser, server: Running) -
         width = opened.open(path).evaluate("() => document.documentElement.scrollWidth")
         assert width <= PHONE["width"], path
     opened.context.close()
+
+
+def test_on_a_laptop_every_table_is_seen_whole(tab: Tab, server: Running) -> None:
+    for path in addresses(server):
+        if path == "/account?id=unseen":
+            continue
+        assert tab.open(path).evaluate(TOO_WIDE) == [], path
 
 
 def test_filters_are_used(tab: Tab) -> None:
