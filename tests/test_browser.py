@@ -20,9 +20,12 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, ConsoleMessage, Page
 
 FLAGGED, FAMILY = "acct_0032", "pw_review_bug"
+LONG = "n" * 150  # a name in which nothing breaks
 XSS = '"\'><script>window.hacked = 1</script><img src=x onerror="window.hacked = 1">'
-TOO_WIDE = """() => [document.documentElement, ...document.querySelectorAll('.scroll')]
+TOO_WIDE = """() => [document.documentElement, ...document.querySelectorAll('.scroll:not(:has(.heat))')]
     .filter(one => one.scrollWidth > one.clientWidth).map(one => one.ariaLabel || one.tagName)"""
+CUT = """() => [...document.querySelectorAll('main :is(figcaption, p, li, dd, td, tbody th, h1)')]
+    .filter(one => one.scrollWidth > one.clientWidth + 1 && one.clientWidth).map(one => one.outerHTML.slice(0, 90))"""
 LAPTOP, PHONE = {"width": 1280, "height": 800}, {"width": 360, "height": 740}
 
 
@@ -42,6 +45,11 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
             **{"account_id": f"hostile{XSS}", "prompt": XSS, "event_id": XSS},
             **{"model": XSS, "org_id": XSS, "end_user_id": XSS},
         )
+        for number in range(2):
+            opened.score(
+                **{"account_id": f"{number}{LONG}", "prompt": rows(fill(QUILL, 1, seed=1))[0]["prompt"]},
+                **{"event_id": f"{number}{LONG}", "model": LONG, "org_id": LONG, "end_user_id": str(number)},
+            )
         opened.publish()
         yield opened
 
@@ -173,6 +181,29 @@ def test_on_a_laptop_every_table_is_seen_whole(tab: Tab, server: Running) -> Non
         if path == "/account?id=unseen":
             continue
         assert tab.open(path).evaluate(TOO_WIDE) == [], path
+
+
+@pytest.mark.parametrize("width", [LAPTOP, PHONE], ids=["laptop", "phone"])
+def test_long_names_and_reasons_break(chrome: Browser, server: Running, width: dict[str, int]) -> None:
+    opened, account = Tab(chrome, server), f"0{LONG}"
+    opened.page.set_viewport_size(width)  # type: ignore[arg-type]
+    page = opened.open(f"/account?id={account}")
+    page.check("#s-watched")
+    page.fill("#r-reason", 3 * LONG)
+    page.click("text=Save the review")
+    page.wait_for_url("**#reviews")
+    paths = [
+        f"/account?id={account}",
+        f"/account/sheet?id={account}",
+        f"/model?name={LONG}",
+        "/models",
+        "/organisations",
+    ]
+    for path in (*paths, f"/accounts?search={LONG}", f"/accounts?organisation={LONG}"):
+        page = opened.open(path)
+        assert LONG[:100] in page.locator("main").inner_text() and page.evaluate(TOO_WIDE) == [], path
+        assert page.evaluate(CUT) == [], path
+    opened.context.close()
 
 
 def test_filters_are_used(tab: Tab) -> None:
