@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 
 from classifier.taxonomy import OTHER, read_taxonomy
 
@@ -75,7 +75,12 @@ def exponent(value: float) -> str:
 
 def moment(when: datetime) -> str:
     """`22 Apr 2026, 14:05` (UTC), which breaks between date and time only."""
-    return f"{when.day}{_NBSP}{when:%b}{_NBSP}{when:%Y, %H:%M}"
+    return f"{day(when)}{when:, %H:%M}"
+
+
+def day(when: date) -> str:
+    """`22 Apr 2026`."""
+    return f"{when.day}{_NBSP}{when:%b}{_NBSP}{when:%Y}"
 
 
 def span(delay: timedelta) -> str:

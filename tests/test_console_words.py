@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from html import unescape
 
 import pytest
 
+from service.console.review_words import ending_words
 from service.report_words import percent
 from service.score import score
 from tests.console_store import POPULATION, imported, sample_run, send
 from tests.serving import Running, running
 from tests.test_console import words
 
-FLAGGED, FAMILY = "acct_0032", "pw_review_bug"
+PAGES_OF_ACCOUNT = ("/account", "/account/sheet")
 
 
 @pytest.fixture(scope="module")
@@ -69,3 +71,28 @@ def test_a_bar_that_shows_less_than_there_is_ends_in_an_arrow(server: Running) -
     beyond = {name for name, one in accounts.items() if one["log10_max_e"] > 4 * one["log10_threshold"]}
     assert {name for name, bar in drawn if 'class="beyond"' in bar} == beyond
     assert 0 < len(beyond) < len(drawn) and "ends in an arrow there is more than it can show" in words(page)
+
+
+# --- days -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("until", "now", "said"),
+    [
+        (datetime(2099, 2, 1, tzinfo=UTC), 0, "last day 31\u00a0Jan\u00a02099"),
+        (datetime(2020, 3, 1, tzinfo=UTC), 2**60, "last day was 29\u00a0Feb\u00a02020"),
+        (datetime(2099, 2, 1, 14, 5, tzinfo=UTC), 0, "until 1\u00a0Feb\u00a02099, 14:05"),
+        (datetime(2020, 3, 1, 0, 0, 1, tzinfo=UTC), 2**60, "ended 1\u00a0Mar\u00a02020, 00:00"),
+    ],
+)
+def test_a_review_that_ends_with_a_day_names_that_day(until: datetime, now: int, said: str) -> None:
+    assert ending_words(round(until.timestamp() * 1e6), now) == said
+
+
+def test_the_last_day_given_is_the_last_day_shown(server: Running) -> None:
+    fields = {"id": "acct_0027", "reason": "agreed", "until": "2099-01-31", "family": "pw_tool_rollout"}
+    for state in ("dismissed", "exempted"):
+        assert send(server.client, "/try", "/account/review", state=state, **fields).status_code == 303
+    page, sheet = (words(server.client.get(path, params={"id": "acct_0027"}).text) for path in PAGES_OF_ACCOUNT)
+    assert page.count("last day 31 Jan 2099") == 3 and sheet.count("last day 31 Jan 2099") == 2
+    assert "Feb 2099" not in page + sheet and "Last day (UTC) that it holds" in page

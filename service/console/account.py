@@ -18,7 +18,7 @@ from classifier.units import DAY_US
 from service.console.evidence_path import EvidencePath, evidence_path
 from service.console.pages import PageRoute, page, who_of
 from service.console.plots import day_counts, path_figure
-from service.console.review_words import EFFECTS, verdict_sentence
+from service.console.review_words import EFFECTS, ending_words, verdict_sentence
 from service.console.standing import Standing, moment_of, standing_of
 from service.http.access import service_of
 from service.http.accounts_view import account_detail
@@ -251,14 +251,12 @@ def _rhythm(units: Sequence[Unit]) -> list[list[int]]:
 
 
 def _review(review: Review) -> dict[str, Any]:
-    now = time.time_ns() // 1000
     return {
         "state": review.state,
         "reason": review.reason,
         "author": review.author,
         "at": moment_of(review.at),
-        "until": moment_of(review.until) if review.until is not None else None,
-        "ended": review.until is not None and review.until <= now,
+        "ending": ending_words(review.until, time.time_ns() // 1000) if review.until is not None else None,
     }
 
 

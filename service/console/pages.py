@@ -22,7 +22,7 @@ from service.http.access import caller_of, service_of
 from service.http.problems import Problem
 from service.report import make_environment
 from service.report_plots import script_json
-from service.report_words import span
+from service.report_words import day, span
 
 POLICY = "; ".join(
     (
@@ -46,7 +46,7 @@ def environment() -> Environment:
         "thousands": "{:,}".format,
         "span": span,
         "at": moment_of,
-        "day": lambda us: moment_of(us).date(),
+        "day": day,
         "powers": powers,
     }
     return made
