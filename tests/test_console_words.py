@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from html import unescape
+from typing import Any
 
 import pytest
 
+from service.console.plots import network_figure
 from service.console.review_words import ending_words
-from service.report_words import percent
+from service.report_words import moment, percent, span
 from service.score import score
+from service.store.overview import MemberUse
 from tests.console_store import POPULATION, imported, sample_run, send
 from tests.serving import Running, running
 from tests.test_console import words
@@ -27,6 +31,11 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     with running(url, population=POPULATION) as opened:
         opened.publish()
         yield opened
+
+
+def unbroken(text: str) -> str:
+    """As `words` has it."""
+    return " ".join(text.split())
 
 
 def test_what_says_little_is_shown_with_a_caveat(server: Running) -> None:
@@ -96,3 +105,38 @@ def test_the_last_day_given_is_the_last_day_shown(server: Running) -> None:
     page, sheet = (words(server.client.get(path, params={"id": "acct_0027"}).text) for path in PAGES_OF_ACCOUNT)
     assert page.count("last day 31 Jan 2099") == 3 and sheet.count("last day 31 Jan 2099") == 2
     assert "Feb 2099" not in page + sheet and "Last day (UTC) that it holds" in page
+
+
+# --- campaigns --------------------------------------------------------------------------------------------------------
+
+
+def first_campaign(server: Running) -> dict[str, Any]:
+    first = server.client.get("/v1/campaigns").json()["campaigns"][0]["campaign_id"]
+    return dict(server.client.get(f"/v1/campaigns/{first}").json())
+
+
+def test_a_campaign_says_when_it_was_flagged(server: Running) -> None:
+    campaign = first_campaign(server)
+    flagged, first = (datetime.fromisoformat(campaign[name]) for name in ("flagged_at", "first_seen"))
+    said = words(server.client.get("/campaign", params={"id": campaign["campaign_id"]}).text)
+    assert f"Flagged at {unbroken(moment(flagged))} , after {span(flagged - first)}" in said
+
+
+def test_the_picture_of_a_campaign_names_accounts_and_families(server: Running) -> None:
+    campaign = first_campaign(server)
+    page = server.client.get("/campaign", params={"id": campaign["campaign_id"]}).text
+    found = re.search(r'(?s)id="figures">(.*?)</script>', page)
+    assert found is not None
+    edges, accounts, *families = json.loads(found[1])["network"]["data"]
+    assert set(accounts["text"]) == set(campaign["accounts"]) and set(accounts["x"]) == {0}
+    drawn = [name for one in families for name in one["text"]]
+    assert sorted(drawn) == sorted(campaign["template_families"]) and {x for one in families for x in one["x"]} == {1}
+    assert accounts["textposition"] == "middle left" and {one["textposition"] for one in families} == {"middle right"}
+    assert min(x for x in edges["x"] if x is not None) == 0 and max(x for x in edges["x"] if x is not None) == 1
+
+
+def test_a_long_name_is_shortened_in_the_picture_alone() -> None:
+    name = "<b>" + "n" * 60
+    data = network_figure([MemberUse(name, "family", 3, 0)], {})["data"]
+    assert data[1]["text"] == ["&lt;b&gt;" + "n" * 24 + "…"] and len(data[1]["customdata"][0][0]) == 60 + 9
+    assert (data[1]["y"], data[2]["y"]) == ([0.5], [0.5])

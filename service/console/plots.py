@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from math import cos, pi, sin
 from typing import Any
 
 from classifier.types import TARGETS
@@ -12,12 +11,14 @@ from service.console.evidence_path import EvidencePath
 from service.console.standing import moment_of
 from service.report_plots import EVIDENCE_AXIS, plotly_text, threshold_line
 from service.report_types import DayCount
-from service.report_words import TARGET_TITLES
+from service.report_words import TARGET_TITLES, visible
 from service.store.context_sums import ModelDay
 from service.store.overview import DaySums, MemberUse
 
-MOST_DRAWN = 60
-"""Accounts in the picture of a campaign."""
+MOST_DRAWN = 24
+"""Accounts in the picture of a campaign: as many as can be read beside each other."""
+LONGEST_DRAWN = 28
+"""Characters of a name in it; the whole name is shown where one points."""
 _MODEL_COLORS = ("--flag", "--coding", "--agentic_reasoning", "--long_horizon_planning", "--review", "--other")
 MOST_MODELS = len(_MODEL_COLORS) - 1
 """Models that have a colour of their own; the rest share the last one."""
@@ -125,18 +126,19 @@ def growth_figure(uses: Sequence[MemberUse]) -> dict[str, Any]:
 
 
 def network_figure(uses: Sequence[MemberUse], targets: Mapping[str, str | None]) -> dict[str, Any]:
-    """Who matched what: families in the middle, those of the accounts that sent most around them."""
+    """Who matched what: the accounts that sent most on the left, the families that they matched on the right, each by
+    its name, so that no line crosses a name."""
     sums: dict[str, int] = {}
     for use in uses:
         sums[use.account_id] = sums.get(use.account_id, 0) + use.n_prompts
     drawn = sorted(sums, key=lambda name: (-sums[name], name))[:MOST_DRAWN]
     families = sorted({use.family for use in uses if use.account_id in set(drawn)})
-    outer, inner = _circle(sorted(drawn), 1.0), _circle(families, 0.42 if len(families) > 1 else 0.0)
+    left, right = _column(drawn, 0.0), _column(families, 1.0)
     xs: list[float | None] = []
     ys: list[float | None] = []
     for use in uses:
-        if use.account_id in outer:
-            (x0, y0), (x1, y1) = outer[use.account_id], inner[use.family]
+        if use.account_id in left:
+            (x0, y0), (x1, y1) = left[use.account_id], right[use.family]
             xs += [x0, x1, None]
             ys += [y0, y1, None]
     edges = {"type": "scatter", "mode": "lines", "x": xs, "y": ys, "hoverinfo": "skip", "showlegend": False}
@@ -144,21 +146,20 @@ def network_figure(uses: Sequence[MemberUse], targets: Mapping[str, str | None])
     return {
         "data": [
             edges | {"line": {"color": "--line", "width": 1}},
-            _nodes("accounts", outer, "--muted", "circle", 9, {name: f"{sums[name]:,} prompts" for name in drawn}),
+            _nodes("accounts", left, "--muted", "circle", {name: f"{sums[name]:,} prompts" for name in drawn}),
             *(
                 _nodes(
                     TARGET_TITLES.get(name, name),
-                    {f: inner[f] for f in families if _target(targets, f) == name},
+                    {f: right[f] for f in families if _target(targets, f) == name},
                     f"--{name}",
                     "square",
-                    15,
                     {},
                 )
                 for name in TARGETS
                 if any(_target(targets, f) == name for f in families)
             ),
         ],
-        "layout": {"xaxis": hidden, "yaxis": {**hidden, "scaleanchor": "x"}},
+        "layout": {"xaxis": {**hidden, "range": [-0.6, 1.6]}, "yaxis": {**hidden, "range": [-0.08, 1.08]}},
     }
 
 
@@ -168,23 +169,27 @@ def _target(targets: Mapping[str, str | None], family: str) -> str:
 
 
 def _nodes(
-    name: str, places: Mapping[str, tuple[float, float]], color: str, symbol: str, size: int, more: Mapping[str, str]
+    name: str, places: Mapping[str, tuple[float, float]], color: str, symbol: str, more: Mapping[str, str]
 ) -> dict[str, Any]:
+    is_left = symbol == "circle"
     return {
         "type": "scatter",
-        "mode": "markers",
+        "mode": "markers+text",
         "name": name,
         "x": [x for x, _ in places.values()],
         "y": [y for _, y in places.values()],
+        "text": [plotly_text(visible(one, LONGEST_DRAWN)) for one in places],
+        "textposition": "middle left" if is_left else "middle right",
         "customdata": [[plotly_text(one), more.get(one, "")] for one in places],
         "hovertemplate": "%{customdata[0]}<br>%{customdata[1]}<extra></extra>",
-        "marker": {"color": color, "symbol": symbol, "size": size},
+        "marker": {"color": color, "symbol": symbol, "size": 9 if is_left else 13},
     }
 
 
-def _circle(names: Sequence[str], radius: float) -> dict[str, tuple[float, float]]:
-    turns = ((name, 2 * pi * i / len(names)) for i, name in enumerate(names))
-    return {name: (round(radius * sin(at), 4), round(radius * cos(at), 4)) for name, at in turns}
+def _column(names: Sequence[str], x: float) -> dict[str, tuple[float, float]]:
+    """Places of names from the top to the bottom of a column, evenly spaced; of one, in the middle."""
+    n = len(names)
+    return {name: (x, round(1 - (i + 0.5) / n, 4)) for i, name in enumerate(names)}
 
 
 def _line(name: str, x: list[str], y: Sequence[float], color: str, dash: str, width: float) -> dict[str, Any]:

@@ -28,36 +28,36 @@ EFFECTS = (
     Effect(
         "confirmed",
         "Confirm",
-        "The account leaves the list of what is undecided. Its evidence and its verdict stay as they are, and are "
-        "kept up to date.",
+        "The account leaves the list of what is undecided. Its evidence and its verdict stay as they are, and are kept "
+        "up to date.",
     ),
     Effect(
         "dismissed",
         "Dismiss",
-        "The account leaves the list of what is undecided until the last day given is over, or for good. It is still"
-        " shown under its verdict, which only evidence changes: a dismissal is an opinion about what the evidence "
+        "The account leaves the list of what is undecided until the last day given is over, or for good. It is still "
+        "shown under its verdict, which only evidence changes: a dismissal is an opinion about what the evidence "
         "means. Where several analysts dismiss accounts of one kind, probewatch train --reviews makes a bundle that "
         "goes by it.",
     ),
     Effect(
         "watched",
         "Watch",
-        "The account is marked and stays in the list of what is undecided. A confirmation or dismissal before it "
-        "holds no more.",
+        "The account is marked and stays in the list of what is undecided. A confirmation or dismissal before it holds "
+        "no more.",
     ),
     Effect(
         "exempted",
         "Exempt",
-        "Matches of the family chosen, those before and those to come, on the last day given too, count for nothing,"
-        " and the verdict is found anew at once. Everything else counts as before. Another exemption of the family "
+        "Matches of the family chosen, those before and those to come, on the last day given too, count for nothing, "
+        "and the verdict is found anew at once. Everything else counts as before. Another exemption of the family "
         "takes the place of this one.",
         must_end=True,
     ),
     Effect(
         "withdrawn",
         "Withdraw an exemption",
-        "What a review exempted of the family chosen counts again, and the verdict is found anew at once. The "
-        "history keeps both entries.",
+        "What a review exempted of the family chosen counts again, and the verdict is found anew at once. The history "
+        "keeps both entries.",
     ),
 )
 
