@@ -114,18 +114,13 @@ EVIDENCE_AXIS = {"title": {"text": "evidence, powers of ten"}, "zeroline": False
 
 
 def threshold_line(threshold: float) -> dict[str, Any]:
-    """Of a layout: the log10 evidence that a flag takes, as a line with its label."""
+    """Of a layout: the log10 evidence that a flag takes, as a line that the legend names: a name beside the line would
+    be struck through by whatever passes there."""
     line = {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": threshold, "y1": threshold}
-    label = {
-        "text": f"flag at 10<sup>{threshold:.1f}</sup>",
-        "showarrow": False,
-        "xref": "paper",
-        "x": 1,
-        "y": threshold,
-    }
+    named = {"name": f"threshold, 10<sup>{threshold:.1f}</sup>", "showlegend": True}
     return {
-        "shapes": [line | {"line": {"color": "--flag", "width": 1.5, "dash": "dash"}}],
-        "annotations": [label | {"xanchor": "right", "yanchor": "bottom", "font": {"color": "--flag"}}],
+        "showlegend": True,
+        "shapes": [line | named | {"line": {"color": "--flag", "width": 1.5, "dash": "dash"}}],
     }
 
 

@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 
-from service.console.plots import network_figure
+from service.console.assets import FILES, text_of
+from service.console.evidence_path import EvidencePath
+from service.console.plots import network_figure, path_figure
 from service.console.review_words import ending_words
 from service.report_words import moment, percent, span
 from service.score import score
@@ -140,3 +142,20 @@ def test_a_long_name_is_shortened_in_the_picture_alone() -> None:
     data = network_figure([MemberUse(name, "family", 3, 0)], {})["data"]
     assert data[1]["text"] == ["&lt;b&gt;" + "n" * 24 + "…"] and len(data[1]["customdata"][0][0]) == 60 + 9
     assert (data[1]["y"], data[2]["y"]) == ([0.5], [0.5])
+
+
+def test_the_threshold_is_named_where_no_line_crosses_its_name() -> None:
+    layout = path_figure(EvidencePath([0, 1], [0.0, 3.2], [[0.0] * 4, [3.2] * 4]), 3.24)["layout"]
+    (line,) = layout["shapes"]
+    assert (line["y0"], line["y1"], line["name"], line["showlegend"]) == (
+        3.24,
+        3.24,
+        "threshold, 10<sup>3.2</sup>",
+        True,
+    )
+    assert layout["showlegend"] and "annotations" not in layout
+
+
+def test_nothing_is_told_by_being_struck_through() -> None:
+    styles = [text_of(package, path) for package, path, kind in FILES.values() if kind.startswith("text/css")]
+    assert len(styles) == 2 and [css for css in styles if "line-through" in css] == []
