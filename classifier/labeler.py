@@ -1,6 +1,6 @@
 """The fusion: a batch of events in, labels and evidence units out.
 
-    events -> reveal -> text -> encoder -> [templates, lexicon + heads, transformer] -> **labeler** -> tables
+    events -> reveal -> text -> encoder -> [templates, lexicon + heads, transformer] -> **labeler** -> tables, rows
 
 One prompt is a batch of one. Work goes through in blocks; nothing depends on how events are batched.
 """
@@ -20,8 +20,10 @@ from numpy.typing import NDArray
 from classifier.encoder import Encoded, StaticEncoder
 from classifier.heads import Calibration, Heads, calibrated_probabilities
 from classifier.lexicon import Lexicon
+from classifier.observations import Judged, Judgement
 from classifier.reveal import Revealed, reveal_all
-from classifier.tables import Judged, Judgement, Tables
+from classifier.rows import RowMaker, Rows, Sent
+from classifier.tables import Tables
 from classifier.templates import Matches, TemplateIndex
 from classifier.text import head_anchor, keyed_hashes, normal_forms, original_span, scored_text, tail_anchor
 from classifier.transformer import Transformer
@@ -152,7 +154,7 @@ class Labeler:
         facts = [signature.facts for signature in templates.signatures]
         self._exclusive = np.array([fact.tier is Tier.EXCLUSIVE for fact in facts] + [False])  # index -1: no match
         self._target = np.array([TARGETS.index(fact.target) if fact.target else -1 for fact in facts] + [-1])
-        self._tables = Tables(facts, approved_us)
+        self._tables, self._rows = Tables(facts, approved_us), RowMaker(facts, approved_us)
 
     def label(self, events: pa.RecordBatch) -> Labelled:
         """Label events (EVENT_SCHEMA), in order."""
@@ -161,6 +163,10 @@ class Labeler:
             pa.Table.from_batches([labels for labels, _ in blocks], LABEL_SCHEMA),
             pa.Table.from_batches([units for _, units in blocks], UNIT_SCHEMA),
         )
+
+    def label_few(self, events: Sequence[Sent]) -> Rows:
+        """`label` of no more events than are judged at once, in rows."""
+        return self._rows.rows(events, self.judge([scored_text(event.system, event.prompt) for event in events]))
 
     def read(self, texts: Sequence[str]) -> Reading:
         """Encode and classify scored texts."""

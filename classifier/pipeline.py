@@ -5,6 +5,7 @@ The only place that knows which file feeds which module.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from classifier.heads import Heads
 from classifier.labeler import Cascade, Labeler, Labelled
 from classifier.lexicon import Lexicon
 from classifier.reachback import Approval
+from classifier.rows import Rows, Sent
 from classifier.shingles import Shingler
 from classifier.templates import FACTS_FILE, SHINGLES_FILE, VECTORS_FILE, TemplateIndex
 from classifier.transformer import TRANSFORMER, TRANSFORMER_TOKENIZER, Transformer
@@ -73,6 +75,10 @@ class Pipeline:
     def label(self, events: pa.RecordBatch) -> Labelled:
         """Label events (EVENT_SCHEMA), in order."""
         return self.labeler.label(events)
+
+    def label_few(self, events: Sequence[Sent]) -> Rows:
+        """`label` of a few events, without the tables."""
+        return self.labeler.label_few(events)
 
     @property
     def folder(self) -> Path:

@@ -1,6 +1,6 @@
 """What was judged of a batch, as tables: labels a row an event, and the units that evidence is counted in.
 
-    labeler (judges) -> **tables** -> whoever stores or counts
+    labeler, observations -> **tables** -> whoever stores or counts
 
 Most batches of one hold no match, so columns that only a match fills cost next to nothing without one.
 """
@@ -8,7 +8,6 @@ Most batches of one hold no match, so columns that only a match fills cost next 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -16,53 +15,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from classifier.observations import Bools, Ints, Judged, Observer
 from classifier.signatures import Facts
 from classifier.templates import Matches
-from classifier.types import CAPABILITIES, LABEL_SCHEMA, LEVELS, TARGETS, UNIT_SCHEMA, Channel
-
-Floats = NDArray[np.float32]
-Ints = NDArray[np.int64]
-Bools = NDArray[np.bool_]
-Keys = NDArray[np.uint64]
-
-ALWAYS = np.iinfo(np.int64).min
-"""When signatures were approved that are in force at any time, such as those of a bundle."""
-
-
-@dataclass(frozen=True)
-class Judgement:
-    """What is concluded of n prompts, all arrays of n rows.
-
-    `capability`, `target`: index into TARGETS of what the prompt asks for, and of what a match in it aims at.
-    `p_capability` [n, 4] over TARGETS, `p_extraction` and `opinion`, which is it without any match: of what no benign
-    signature excuses. `exclusive`, `public`: a verified match of that tier.
-    `explained`: a benign signature accounts for all but a match. `spans` [n, 2]: characters of what the scored text
-    means, from the first to past the last shingle of the match; what stands between is taken for part of it.
-    """
-
-    capability: Ints
-    target: Ints
-    p_capability: Floats
-    p_extraction: Floats
-    opinion: Floats
-    exclusive: Bools
-    public: Bools
-    explained: Bools
-    spans: Ints
-
-
-@dataclass(frozen=True)
-class Judged:
-    """All that is known of n prompts: what they match, `probabilities` [n, 4] (see `heads`), what is concluded of them,
-    `spans` [n, 2] of matches in what was sent, and keyed hashes [n] of the whole text, its head and its tail."""
-
-    matches: Matches
-    probabilities: Floats
-    judgement: Judgement
-    spans: Ints
-    keys: Keys
-    heads: Keys
-    tails: Keys
+from classifier.types import CAPABILITIES, LABEL_SCHEMA, TARGETS, UNIT_SCHEMA, Channel
 
 
 class Tables:
@@ -70,7 +26,7 @@ class Tables:
     by id."""
 
     def __init__(self, facts: Sequence[Facts], approved_us: Mapping[str, int]) -> None:
-        self._approved_us = np.array([approved_us.get(fact.id, ALWAYS) for fact in facts] + [ALWAYS])
+        self._observer = Observer(facts, approved_us)
         self._targets = pa.array(TARGETS)
         self._ids = pa.array([*(fact.id for fact in facts), None], pa.string())  # index -1: no match
         self._families = pa.array([*(fact.family for fact in facts), None], pa.string())
@@ -92,24 +48,15 @@ class Tables:
         return pa.RecordBatch.from_arrays(columns, schema=LABEL_SCHEMA)
 
     def units(self, events: pa.RecordBatch, judged: Judged) -> pa.RecordBatch:
-        """One signature-channel row an event, then one intent-channel row for each in which nothing matched and
-        something is unexplained, UNIT_SCHEMA.
-
-        A local exclusive signature may have been learnt from what was sent up to its approval. There its match is no
-        hit, and intent is bet on as if it were not known: else an honest account's own prompts would be picked out of
-        its past by what it sent, which no null allows.
-        """
-        judgement, index = judged.judgement, judged.matches.index
-        n, matched = len(index), index >= 0
-        early = self._early(events, index, matched)
-        counted = (~matched | early) & ~judgement.explained
-        n_counted = int(np.count_nonzero(counted))
+        """One signature-channel row an event, then the intent-channel rows (see `Observed`), UNIT_SCHEMA."""
+        index, n = judged.matches.index, len(judged.keys)
+        us = np.asarray(events.column("timestamp").cast(pa.int64()).to_numpy())
+        observed = self._observer.observe(judged, us)
+        counted, n_counted = observed.counted, len(observed.levels)
         marks = np.zeros((4 + len(TARGETS), n + n_counted), np.uint8)
         marks[0, n:] = Channel.INTENT
-        if np.count_nonzero(matched):
-            bits = (1 << judgement.target).astype(np.uint8)
-            marks[1:4, :n] = bits * (judgement.exclusive & ~early), bits * judgement.public, matched
-        marks[4:, n:] = np.rint(LEVELS * judgement.opinion[:, None] * judgement.p_capability)[counted].T
+        marks[1:4, :n] = observed.hits
+        marks[4:, n:] = observed.levels.T
         channel, *others = _rows(marks)
         event_id, account_id, timestamp = (_and_again(column, counted, n_counted) for column in _who(events))
         key = pa.array(np.concatenate([judged.keys, judged.heads[counted]]))
@@ -128,13 +75,6 @@ class Tables:
             pa.array(matches.coverage, mask=none),
             *(pa.array(side, pa.int32(), mask=none) for side in spans.T),
         ]
-
-    def _early(self, events: pa.RecordBatch, index: NDArray[np.int32], matched: Bools) -> Bools:
-        """Whether each event has a match, and came before it was approved, [n]."""
-        if not np.count_nonzero(matched):
-            return matched
-        us = np.asarray(events.column("timestamp").cast(pa.int64()).to_numpy())
-        return np.asarray(us <= self._approved_us[index])
 
 
 _OF_A_MATCH = (*(pa.string(),) * 3, *(pa.float32(),) * 2, *(pa.int32(),) * 2)

@@ -24,6 +24,7 @@ from sqlalchemy import Connection, text
 from classifier.errors import InputError
 from classifier.evidence import Baselines
 from classifier.pipeline import DEFAULT_HASH_KEY
+from classifier.rows import rows_of
 from classifier.types import DISCOVERED_SCHEMA, LABEL_SCHEMA, UNIT_SCHEMA
 from service.alerts.news import tell_templates
 from service.context import CONTEXT_SCHEMA, Context, contexts_in
@@ -99,9 +100,10 @@ def _import_part(run: RunFolder, part_id: str, store: Store, baselines: Baseline
     for at in range(start, len(labels), CHUNK):
         some = labels.slice(at, CHUNK)
         own = units.filter(pc.is_in(units["event_id"], some["event_id"].combine_chunks()))
+        rows = rows_of(some, own)
         with store.writing() as connection:
             known = [contexts.get(event_id) for event_id in some["event_id"].to_pylist()] if contexts else []
-            record(connection, some, own, [True] * len(some), baselines, time.time_ns() // 1000, known)
+            record(connection, rows, [True] * len(some), baselines, time.time_ns() // 1000, known)
             write_many(connection, upsert(imports), [(name, at + len(some))])
         yield len(some), True
 

@@ -18,9 +18,9 @@ PACKAGES = ("classifier", "training", "service")
 
 ORDER = (
     "taxonomy", "types", "errors", "reveal", "confusables", "text", "encoder", "lexicon", "shingles", "induction",
-    "discovery", "signatures", "templates", "signing", "heads", "transformer", "tables", "labeler", "exceptions",
-    "eprocess", "units", "evidence", "online", "verdicts", "families", "campaigns", "reachback", "bundle",
-    "certification", "reviews", "catalogue_folder", "catalogue", "exchange", "pipeline",
+    "discovery", "signatures", "templates", "signing", "heads", "transformer", "observations", "tables", "rows",
+    "labeler", "exceptions", "eprocess", "units", "evidence", "online", "verdicts", "families", "campaigns",
+    "reachback", "bundle", "certification", "reviews", "catalogue_folder", "catalogue", "exchange", "pipeline",
 )  # fmt: skip
 """Modules of classifier; each imports only what stands before it."""
 

@@ -23,6 +23,7 @@ import numpy as np
 from classifier.bundle import open_bundle
 from classifier.errors import BundleError
 from classifier.evidence import Baselines, count_days, replay
+from classifier.rows import rows_of
 from classifier.units import merge_units
 from classifier.types import ACCOUNT_SCHEMA, LABEL_SCHEMA, TARGETS
 from classifier.verdicts import decide
@@ -44,7 +45,7 @@ units = merge_units([unit_rows(["harvester"] * 30, 3, y=1 << TARGETS.index("data
 found = decide(replay(units, baselines), 1000, baselines)
 told["verdict"] = [str(found.decision[0]), *found.capabilities[0]]
 told["counts"] = [len(count_days(units)["hits"][0]), len(count_days(units)["hist"][0])]
-rows = units_of(units, [1] * len(units))
+rows = units_of(rows_of(LABEL_SCHEMA.empty_table(), units).units, [1] * len(units))
 told["levels"] = levels_of(rows[-1])
 told["kept"] = unit_table(rows, units["account_id"].to_pylist()).equals(units)
 

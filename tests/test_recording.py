@@ -15,6 +15,7 @@ from sqlalchemy import text
 
 from classifier.evidence import Baselines, Evidence, Replay, replay
 from classifier.online import evidence_of
+from classifier.rows import rows_of
 from classifier.types import LABEL_SCHEMA, TARGETS, UNIT_SCHEMA, Channel
 from classifier.units import DAY_US, merge_units
 from service.store.codec import Unit, to_signed, to_unsigned, unit_table
@@ -74,9 +75,9 @@ def labelled(events: Sequence[Event]) -> tuple[pa.Table, pa.Table]:
 
 
 def send(store: Store, events: Sequence[Event]) -> list[Fate]:
-    labels, units = labelled(events)
+    rows = rows_of(*labelled(events))
     with store.writing() as connection:
-        return list(record(connection, labels, units, [True] * len(events), BASELINES, START).fates)
+        return list(record(connection, rows, [True] * len(events), BASELINES, START).fates)
 
 
 def expected(events: Sequence[Event]) -> Replay:

@@ -38,7 +38,7 @@ def evidence_path(units: Sequence[Unit], baselines: Baselines, most: int = MOST_
         own = rows[first:last]
         step = np.searchsorted(part, np.arange(first, last), side="right") - 1
         us = np.array([rows[i].us for i in part.tolist()], np.int64)
-        steps = Steps(np.zeros(len(part), np.int64), us, count_units(own, step, len(part)))
+        steps = Steps(np.zeros(len(part), np.int64), us, count_units(own, step.tolist(), len(part)))
         states = fold(states, steps, baselines).states
         path.us.append(int(us[-1]))
         path.log10_e.append(float(states["log_e"][0]) / _PER_LOG10)

@@ -12,13 +12,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import pyarrow as pa
 from sqlalchemy import Connection
 
 from classifier.evidence import Baselines
-from classifier.labeler import Labelled
 from classifier.pipeline import Pipeline
-from classifier.types import EVENT_SCHEMA
+from classifier.rows import LabelRow, Rows, Sent
 from service.context import Context, contexts_of
 from service.excerpts import excerpt
 from service.http.answers import Answer, say
@@ -32,7 +30,6 @@ from service.store.recording import Fate, Recorded, record
 LEAST_EXCERPT = 0.9
 """Extraction probability from which the beginning of a prompt is kept, where excerpts are: a match has more."""
 _TRIES = 3
-_TIMESTAMP = EVENT_SCHEMA.field("timestamp").type
 
 
 class Job(NamedTuple):
@@ -61,7 +58,7 @@ class _Wave:
     """Events without a repeated id, labelled: their places among those of the turn, and what they were labelled as."""
 
     places: Sequence[int]
-    labelled: Labelled
+    labelled: Rows
     supplied: Sequence[bool]
     contexts: Sequence[Context | None]
     excerpts: Mapping[str, tuple[float, str]]  # by event id: how strong, and the redacted text
@@ -111,7 +108,9 @@ class Turns:
     def _wave(self, pipeline: Pipeline, events: Sequence[Event], places: Sequence[int]) -> _Wave:
         own = [events[i] for i in places]
         contexts = contexts_of([event.context for event in own], pipeline.hash_key)
-        labelled = pipeline.label(_batch(own))
+        labelled = pipeline.label_few(
+            [Sent(one.event_id, one.account_id, one.us, one.system, one.prompt) for one in own]
+        )
         excerpts = _excerpts(own, labelled.labels, self._most_excerpt) if self._most_excerpt else {}
         return _Wave(places, labelled, [event.supplied for event in own], contexts, excerpts)
 
@@ -177,20 +176,20 @@ def _by_job(jobs: Sequence[Job], answers: Sequence[Answer | None]) -> list[tuple
     return [(job.number, [next(left) for _ in job.events]) for job in jobs]
 
 
-def _excerpts(events: Sequence[Event], labels: pa.Table, most: int) -> dict[str, tuple[float, str]]:
+def _excerpts(events: Sequence[Event], labels: Sequence[LabelRow], most: int) -> dict[str, tuple[float, str]]:
     """Of the events that say much: by their ids, p_extraction and the redacted beginning."""
-    chances = labels["p_extraction"].to_pylist()
+    chances = [float(label.p_extraction) for label in labels]
     pairs = zip(events, chances, strict=True)
     return {event.event_id: (p, excerpt(event.prompt, most)) for event, p in pairs if p >= LEAST_EXCERPT}
 
 
 def _recorded(connection: Connection, wave: _Wave, baselines: Baselines, now: int) -> Recorded:
     """Record a wave; what became of its events."""
-    labels = wave.labelled.labels
-    done = record(connection, labels, wave.labelled.units, wave.supplied, baselines, now, wave.contexts)
+    done = record(connection, wave.labelled, wave.supplied, baselines, now, wave.contexts)
     if wave.excerpts:
-        rows = zip(labels["event_id"].to_pylist(), done.fates, done.accounts, strict=True)
-        counted = [(name, one) for name, fate, one in rows if fate is Fate.COUNTED and name in wave.excerpts]
+        rows = zip(wave.labelled.labels, done.fates, done.accounts, strict=True)
+        named = ((label.event_id, fate, one) for label, fate, one in rows)
+        counted = [(name, one) for name, fate, one in named if fate is Fate.COUNTED and name in wave.excerpts]
         keep_excerpts(
             connection, [(one.number, name, now, *wave.excerpts[name]) for name, one in counted if one is not None]
         )
@@ -209,14 +208,3 @@ def _waves(events: Sequence[Event]) -> Iterator[list[int]]:
             seen.add(events[i].event_id)
         yield wave
         left = rest
-
-
-def _batch(events: Sequence[Event]) -> pa.RecordBatch:
-    columns = [
-        pa.array([event.event_id for event in events], pa.string()),
-        pa.array([event.account_id for event in events], pa.string()),
-        pa.array([event.us for event in events], pa.int64()).cast(_TIMESTAMP),
-        pa.array([event.system for event in events], pa.string()),
-        pa.array([event.prompt for event in events], pa.string()),
-    ]
-    return pa.RecordBatch.from_arrays(columns, schema=EVENT_SCHEMA)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from hashlib import blake2b
 from typing import NamedTuple
 
@@ -11,17 +12,21 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from classifier.online import COUNTS, HIST, HITS, HITS_ANY, N1
+from classifier.rows import UnitRow
 from classifier.types import LEVELS, TARGETS, UNIT_SCHEMA, Channel
 
 _BITS = 3  # of a level, 0..7
 _SHIFTS = [_BITS * (len(TARGETS) - 1 - c) for c in range(len(TARGETS))]
-_ALL_HITS = slice(HITS.start, HITS_ANY.stop)
-_HIST_STARTS = np.arange(len(TARGETS)) * (LEVELS + 1)
 
 
 def to_signed(keys: NDArray[np.uint64]) -> NDArray[np.int64]:
     """Unsigned 64-bit hashes as the signed numbers that are stored: the same bits."""
     return keys.view(np.int64)
+
+
+def signed(key: int) -> int:
+    """`to_signed` of one."""
+    return key - (1 << 64) if key >> 63 else key
 
 
 def to_unsigned(stored: Iterable[int]) -> NDArray[np.uint64]:
@@ -60,17 +65,19 @@ class Unit(NamedTuple):
         return (*self[3:9], self.family is not None, self.family)
 
 
-def units_of(table: pa.Table, numbers: Sequence[int]) -> list[Unit]:
-    """Rows of UNIT_SCHEMA as they are stored; `numbers` [rows]: account_no of each."""
-    names = ("channel", "key", "timestamp", "event_id", "y", "y_public", "matched", "family")
-    plain = {name: table[name].combine_chunks() for name in names}
-    plain["key"], plain["timestamp"] = plain["key"].view(pa.int64()), plain["timestamp"].view(pa.int64())
-    channel, key, us, event, y, public, matched, family = (plain[name].to_pylist() for name in names)
-    packed = np.zeros(len(table), np.int64)
-    for shift, target in zip(_SHIFTS, TARGETS, strict=True):
-        packed |= table[f"level_{target}"].to_numpy().astype(np.int64) << shift
-    rows = zip(numbers, channel, key, us, event, y, public, matched, packed.tolist(), family, strict=True)
-    return [Unit(*row) for row in rows]
+def units_of(rows: Sequence[UnitRow], numbers: Sequence[int]) -> list[Unit]:
+    """Rows of units as they are stored; `numbers` [rows]: account_no of each."""
+    return [
+        Unit(number, channel, signed(key), us, event_id, y, y_public, matched, _packed(levels), family)
+        for number, (event_id, _, us, channel, key, y, y_public, matched, levels, family) in zip(
+            numbers, rows, strict=True
+        )
+    ]
+
+
+@lru_cache(4096)
+def _packed(levels: tuple[int, ...]) -> int:
+    return sum(level << shift for level, shift in zip(levels, _SHIFTS, strict=True))
 
 
 def unit_table(rows: Sequence[Unit], account_ids: Sequence[str]) -> pa.Table:
@@ -95,17 +102,30 @@ def unit_table(rows: Sequence[Unit], account_ids: Sequence[str]) -> pa.Table:
     return pa.Table.from_arrays(arrays, schema=UNIT_SCHEMA)
 
 
-def count_units(rows: Sequence[Unit], step: NDArray[np.int64], n_steps: int) -> NDArray[np.int64]:
+def count_units(rows: Sequence[Unit], step: Sequence[int], n_steps: int) -> NDArray[np.int64]:
     """Counts [n_steps, COUNTS] of units by the step [rows] they belong to."""
-    counts = np.zeros((n_steps, COUNTS), np.int64)
-    cells = np.array([(row.channel, row.y, row.y_public, row.levels) for row in rows], np.int64).reshape(-1, 4)
-    channel, y, public, levels = cells.T
-    own = channel == Channel.SIGNATURE
-    hits = np.stack([y[own], y[own] | public[own]], axis=1)[:, :, None] >> np.arange(len(TARGETS)) & 1
-    np.add.at(counts[:, N1], step[own], 1)
-    np.add.at(counts[:, _ALL_HITS], step[own], hits.reshape(len(hits), 2 * len(TARGETS)))
-    np.add.at(counts[:, HIST], (step[~own, None], _HIST_STARTS + (levels[~own, None] >> _SHIFTS & LEVELS)), 1)
-    return counts
+    cells = [
+        at * COUNTS + cell
+        for at, row in zip(step, rows, strict=True)
+        for cell in (
+            _signature_cells(row.y, row.y_public) if row.channel == Channel.SIGNATURE else _intent_cells(row.levels)
+        )
+    ]
+    return np.bincount(np.array(cells, np.int64), minlength=n_steps * COUNTS).reshape(n_steps, COUNTS)
+
+
+@lru_cache(256)
+def _signature_cells(y: int, public: int) -> tuple[int, ...]:
+    """Columns of counts in which a unit of the signature channel is one."""
+    bits = range(len(TARGETS))
+    hits = (HITS.start + c for c in bits if y >> c & 1)
+    return (N1, *hits, *(HITS_ANY.start + c for c in bits if (y | public) >> c & 1))
+
+
+@lru_cache(4096)
+def _intent_cells(levels: int) -> tuple[int, ...]:
+    """The same of the intent channel, by its packed levels."""
+    return tuple(HIST.start + c * (LEVELS + 1) + (levels >> shift & LEVELS) for c, shift in enumerate(_SHIFTS))
 
 
 def levels_of(unit: Unit) -> list[int]:

@@ -9,9 +9,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-import pyarrow as pa
 from sqlalchemy import Connection
 
+from classifier.rows import LabelRow
 from classifier.units import DAY_US
 from service.context import Context
 from service.store.schema import account_models, account_organisations, end_users, model_days
@@ -46,15 +46,17 @@ class _Event(NamedTuple):
 
 
 def record_context(
-    connection: Connection, labels: pa.Table, numbers: Sequence[int], contexts: Sequence[Context | None]
+    connection: Connection, labels: Sequence[LabelRow], numbers: Sequence[int], contexts: Sequence[Context | None]
 ) -> None:
-    """Count events (LABEL_SCHEMA) that are new. `numbers` [events]: account_no of each; `contexts` [events]."""
+    """Count events that are new. `numbers` [events]: account_no of each; `contexts` [events]."""
     if not any(contexts):
         return
-    times = labels["timestamp"].combine_chunks().view(pa.int64()).to_pylist()
-    matched = labels["template_id"].is_valid().to_pylist()
-    rows = zip(numbers, times, matched, contexts, strict=True)
-    events = [_Event(number, us, match, context) for number, us, match, context in rows if context is not None]
+    rows = zip(labels, numbers, contexts, strict=True)
+    events = [
+        _Event(number, label.us, label.match is not None, context)
+        for label, number, context in rows
+        if context is not None
+    ]
     _count_models(connection, [one for one in events if one.context.model is not None])
     _count_organisations(connection, [one for one in events if one.context.org_id is not None])
     _count_users(connection, [one for one in events if one.context.end_user is not None])

@@ -14,21 +14,20 @@ from enum import Enum
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 from sqlalchemy import Connection
 
 from classifier.evidence import Baselines
 from classifier.online import STATE, Folded, States, Steps, empty_states, fold, stack_states
+from classifier.rows import LabelRow, Rows
 from classifier.types import Channel
 from classifier.units import DAY_US
 from service.context import Context
-from service.store.codec import EventKey, Unit, count_units, event_key, to_signed, units_of
+from service.store.codec import EventKey, Unit, count_units, event_key, signed, units_of
 from service.store.context import record_context
 from service.store.exemptions import excused
 from service.store.schema import COUNTED, LEAST_LOG_M, accounts, records, states, units, uses
 from service.store.statements import fetch, upsert, write_many
-from service.store.traffic import Counted, record_traffic
+from service.store.traffic import record_traffic
 
 MOST_LOG_M = 30
 """Beyond this M every population is flagged by, up to a billion accounts; later rises decide nothing."""
@@ -125,40 +124,38 @@ class _Changes:
 
 def record(
     connection: Connection,
-    labels: pa.Table,
-    observed: pa.Table,
+    labelled: Rows,
     supplied: Sequence[bool],
     baselines: Baselines,
     now: int,
     contexts: Sequence[Context | None] = (),
 ) -> Recorded:
-    """Record labelled events (LABEL_SCHEMA) and their units (UNIT_SCHEMA), in a transaction that the caller commits.
+    """Record labelled events and their units, in a transaction that the caller commits.
 
     Event ids are distinct; `supplied` [events]: whether the id came with the event, so that it may come again;
     `contexts` [events]: what is shown beside it, or nothing at all.
     """
-    names, ids = labels["account_id"].to_pylist(), labels["event_id"].to_pylist()
-    keys = [event_key(name) if own else None for name, own in zip(ids, supplied, strict=True)]
+    names = [label.account_id for label in labelled.labels]
+    keys = [event_key(row.event_id) if own else None for row, own in zip(labelled.labels, supplied, strict=True)]
     seen = _seen(connection, [key for key in keys if key is not None])
     new = [i for i, key in enumerate(keys) if key not in seen]
-    if len(new) < len(ids):
-        observed = observed.filter(pc.is_in(observed["event_id"], pa.array([ids[i] for i in new], pa.string())))
-        labels = labels.take(pa.array(new, pa.int64()))
-    times = _times(labels)
-    known = _opened(connection, names, [names[i] for i in new], times)
-    own = [known[names[i]] for i in new]
+    labels, observed = [labelled.labels[i] for i in new], labelled.units
+    if len(new) < len(names):
+        ids = {label.event_id for label in labels}
+        observed = [row for row in observed if row.event_id in ids]
+    known = _opened(connection, names, labels)
+    own = [known[label.account_id] for label in labels]
     events = [(*key, one.number, now) for i, one in zip(new, own, strict=True) if (key := keys[i]) is not None]
     write_many(connection, _NEW_EVENT, events)
-    numbers = [known[name].number for name in observed["account_id"].to_pylist()]
     touched = {one.number: one for one in own}
-    rows = units_of(observed, numbers)
+    rows = units_of(observed, [known[row.account_id].number for row in observed])
     _advance(connection, _store_units(connection, rows, touched), touched, baselines)
-    counted = Counted([one.number for one in own], times, labels["capability"].to_pylist(), _matched(labels))
-    _add_up(counted, own)
-    _record_uses(connection, labels, own, times)
-    record_traffic(connection, counted)
+    numbers = [one.number for one in own]
+    _add_up(labels, own)
+    _record_uses(connection, labels, numbers)
+    record_traffic(connection, labels, numbers)
     if contexts:
-        record_context(connection, labels, counted.numbers, [contexts[i] for i in new])
+        record_context(connection, labels, numbers, [contexts[i] for i in new])
     write_many(connection, _UPDATE_ACCOUNT, [_totals_row(one) for one in touched.values()])
     fates = [_fate(seen, key, known.get(name)) for key, name in zip(keys, names, strict=True)]
     return Recorded(fates, [known.get(name) for name in names])
@@ -192,12 +189,10 @@ def _fate(seen: Mapping[EventKey | None, int], key: EventKey | None, account: Ac
     return Fate.KNOWN if account is not None and account.number == seen[key] else Fate.FOREIGN
 
 
-def _opened(
-    connection: Connection, names: Sequence[str], senders: Sequence[str], times: Sequence[int]
-) -> dict[str, Account]:
-    """Accounts by id; those who sent something, and when, have a row made if they have none."""
+def _opened(connection: Connection, names: Sequence[str], labels: Sequence[LabelRow]) -> dict[str, Account]:
+    """Accounts by id; those with new events, `labels`, have a row made if they have none."""
     known = read_accounts(connection, names)
-    first = {name: us for name, us in zip(reversed(senders), reversed(times), strict=True) if name not in known}
+    first = {label.account_id: label.us for label in reversed(labels) if label.account_id not in known}
     if first:
         write_many(connection, _NEW_ACCOUNT, [(name, us, us) for name, us in sorted(first.items())])
         known |= read_accounts(connection, first)
@@ -237,14 +232,14 @@ def _advance(connection: Connection, changes: _Changes, own: Mapping[int, Accoun
 def _fold(connection: Connection, rows: Sequence[Unit], own: Mapping[int, Account], baselines: Baselines) -> None:
     """Fold units, none of them late, into the states of their accounts, and store these."""
     rows = sorted(excused(connection, rows), key=lambda row: (row.account_no, row.us, row.event_id))
-    begun = [i for i, row in enumerate(rows) if i == 0 or _event(row) != _event(rows[i - 1])]
-    number = np.zeros(len(rows), np.int64)
-    number[begun[1:]] = 1
+    events = [(row.account_no, row.us, row.event_id) for row in rows]
+    begun = [i for i, event in enumerate(events) if i == 0 or event != events[i - 1]]
+    places = {events[row]: place for place, row in enumerate(begun)}
     order = {account: i for i, account in enumerate(dict.fromkeys(row.account_no for row in rows))}
     steps = Steps(
         account=np.array([order[rows[i].account_no] for i in begun], np.int64),
         us=np.array([rows[i].us for i in begun], np.int64),
-        counts=count_units(rows, np.cumsum(number), len(begun)),
+        counts=count_units(rows, [places[event] for event in events], len(begun)),
     )
     affected = [own[account] for account in order]
     before = stack_states([one.state for one in affected])
@@ -272,10 +267,6 @@ def _record_rows(folded: Folded, numbers: Sequence[int], before: States) -> list
             found[account, us] = (numbers[account], us, log_e)
         highest[account] = log_e
     return list(found.values())
-
-
-def _event(row: Unit) -> tuple[int, int, str]:
-    return row.account_no, row.us, row.event_id
 
 
 def _begin_days(connection: Connection, rows: Sequence[Unit], own: Mapping[int, Account]) -> set[int]:
@@ -308,37 +299,33 @@ def _replay(connection: Connection, late: Mapping[int, Account], baselines: Base
     return days
 
 
-def _add_up(counted: Counted, own: Sequence[Account]) -> None:
+def _add_up(labels: Sequence[LabelRow], own: Sequence[Account]) -> None:
     """Add events to the totals of their accounts."""
-    for account, us, capability, has_match in zip(own, *counted[1:], strict=True):
+    for label, account in zip(labels, own, strict=True):
         totals = account.totals
         totals["n_prompts"] += 1
-        totals[f"n_{capability}"] += 1
-        totals["n_matched"] += has_match
-        totals["first_seen"] = min(totals["first_seen"], us)
-        totals["last_seen"] = max(totals["last_seen"], us)
+        totals[f"n_{label.capability}"] += 1
+        totals["n_matched"] += label.match is not None
+        totals["first_seen"] = min(totals["first_seen"], label.us)
+        totals["last_seen"] = max(totals["last_seen"], label.us)
 
 
-def _record_uses(connection: Connection, labels: pa.Table, own: Sequence[Account], times: Sequence[int]) -> None:
+def _record_uses(connection: Connection, labels: Sequence[LabelRow], numbers: Sequence[int]) -> None:
     """Add events that match a family to what is known of who uses it."""
-    families = labels["template_family"]
-    if families.null_count == len(families):
-        return
-    made = []
-    columns = (families.to_pylist(), labels["technique"].to_pylist(), labels["scaffolds"].to_pylist())
-    for one, us, family, technique, scaffolds in zip(own, times, *columns, strict=True):
-        if family is not None:
-            scaffold = to_signed(np.array(scaffolds[:1], np.uint64)).item()
-            made.append((one.number, family, technique if technique is not None else "", scaffold, 1, us, us))
+    made = [
+        (
+            number,
+            label.match.family,
+            label.match.technique if label.match.technique is not None else "",
+            signed(label.scaffold),
+            1,
+            label.us,
+            label.us,
+        )
+        for label, number in zip(labels, numbers, strict=True)
+        if label.match is not None
+    ]
     write_many(connection, _UPSERT_USE, made)
-
-
-def _matched(labels: pa.Table) -> list[bool]:
-    return list(labels["template_id"].is_valid().to_pylist())
-
-
-def _times(labels: pa.Table) -> list[int]:
-    return list(labels["timestamp"].combine_chunks().view(pa.int64()).to_pylist())
 
 
 def replay_accounts(connection: Connection, numbers: Sequence[int], baselines: Baselines) -> None:

@@ -6,10 +6,10 @@ Beneath `recording`, which adds to them, and `pages`, which reads them. Stands a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from sqlalchemy import Connection
 
+from classifier.rows import LabelRow
 from classifier.types import TARGETS
 from classifier.units import DAY_US
 from service.store.schema import COUNTED, day_totals, traffic
@@ -25,24 +25,15 @@ _UPSERTS = tuple(
 )
 
 
-class Counted(NamedTuple):
-    """Columns of events [n] that are new: account_no, time, what they ask for, whether they match a known template."""
-
-    numbers: Sequence[int]
-    times: Sequence[int]
-    capabilities: Sequence[str]
-    matched: Sequence[bool]
-
-
-def record_traffic(connection: Connection, counted: Counted) -> None:
-    """Count events."""
+def record_traffic(connection: Connection, labels: Sequence[LabelRow], numbers: Sequence[int]) -> None:
+    """Count events that are new. `numbers` [events]: account_no of each."""
     of_accounts: dict[tuple[int, int], list[int]] = {}
     of_days: dict[tuple[int, int], list[int]] = {}
-    for number, us, capability, matched in zip(*counted, strict=True):
-        day = us // DAY_US
+    for label, number in zip(labels, numbers, strict=True):
+        day = label.us // DAY_US
         for counts, key in ((of_accounts, (number, day)), (of_days, (day, number % PARTS))):
             row = counts.setdefault(key, [0] * len(COUNTED))
-            row[_PLACES[capability]] += 1
-            row[-1] += matched
+            row[_PLACES[label.capability]] += 1
+            row[-1] += label.match is not None
     for statement, counts in zip(_UPSERTS, (of_accounts, of_days), strict=True):
         write_many(connection, statement, [(*key, *counts[key]) for key in sorted(counts)])
