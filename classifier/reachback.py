@@ -97,6 +97,8 @@ def review_linked(verdicts: Verdicts, links: Mapping[str, Sequence[Link]]) -> Ve
 
 def review_places(judged: Judged, links: Mapping[int, Sequence[Link]]) -> Judged:
     """`review_linked` of accounts by their places among those judged."""
+    if not links:
+        return judged
     decision, basis, capabilities = list(judged.decision), list(judged.basis), list(judged.capabilities)
     for place, theirs in links.items():
         if decision[place] in (Decision.CLEAR, Decision.INSUFFICIENT_EVIDENCE):

@@ -27,6 +27,8 @@ REVIEW_ALPHA = 0.10
 CAPABILITY_FACTOR = len(TARGETS)
 """A target is named if its own e is this many times the threshold: then the mean over targets passes by it alone."""
 
+_GRAVITY = tuple(Decision)
+
 Times = NDArray[np.datetime64]
 
 
@@ -101,10 +103,10 @@ def judge(evidence: Evidence, thresholds: Thresholds) -> Judgement:
     """Decide on accounts by thresholds that were found from all of them; each by its own evidence alone."""
     flagged = evidence.log_max_e >= thresholds.log_flag
     reviewed = ~flagged & (evidence.log_review >= thresholds.log_review)
-    order = list(Decision)
-    rank = np.select([flagged, reviewed, evidence.n_units < thresholds.minimum_units], [3, 2, 0], 1)
+    rank = (evidence.n_units >= thresholds.minimum_units).astype(np.int64)
+    rank[reviewed], rank[flagged] = 2, 3
     return Judgement(
-        decision=[order[i] for i in rank],
+        decision=[_GRAVITY[i] for i in rank.tolist()],
         basis=_bases(evidence, flagged, reviewed, thresholds.log_review),
         capabilities=_capabilities(evidence, flagged, reviewed, thresholds),
         flagged=flagged,
@@ -209,10 +211,13 @@ def _step_up(log_values: Floats, scale: float) -> int:
 
 
 def _capabilities(evidence: Evidence, flagged: Bools, reviewed: Bools, thresholds: Thresholds) -> list[tuple[str, ...]]:
+    named: list[tuple[str, ...]] = [()] * len(flagged)
+    rows = (flagged | reviewed).nonzero()[0]
+    if not len(rows):
+        return named
     strength = np.where(flagged[:, None], evidence.log_max_e_target, evidence.log_review_target)
     least = np.where(flagged, thresholds.log_flag, thresholds.log_review) + math.log(CAPABILITY_FACTOR)
-    named: list[tuple[str, ...]] = [()] * len(flagged)
-    for i in np.flatnonzero(flagged | reviewed):
+    for i in rows:
         order = np.argsort(-strength[i], kind="stable")
         count = max(int((strength[i] >= least[i]).sum()), 1)
         named[i] = tuple(TARGETS[c] for c in order[:count])
@@ -221,9 +226,12 @@ def _capabilities(evidence: Evidence, flagged: Bools, reviewed: Bools, threshold
 
 def _bases(evidence: Evidence, flagged: Bools, reviewed: Bools, log_review: float) -> list[Basis | None]:
     """Signature if that channel alone suffices, as it does for every flag: intent is capped. Else what says most."""
+    judged = flagged | reviewed
+    if not judged.any():
+        return [None] * len(judged)
     signature, public, intent = evidence.log_basis.T
     rank = np.select(
-        [~(flagged | reviewed), flagged | (signature >= log_review), intent >= public, public > signature],
+        [~judged, flagged | (signature >= log_review), intent >= public, public > signature],
         [0, 1, 2, 3],
         1,
     )
