@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -40,7 +41,6 @@ _COLUMNS = [column.name for column in accounts.columns]
 _ACCOUNTS = f"""
 SELECT {", ".join(f"a.{name}" for name in _COLUMNS)}, s.state, s.last_event FROM {{keys}}
 JOIN accounts a ON a.account_id = CAST(k.value ->> 0 AS TEXT) LEFT JOIN states s ON s.account_no = a.account_no
-ORDER BY a.account_no
 """
 _IDS = "SELECT a.account_id FROM {keys} JOIN accounts a ON a.account_no = CAST(k.value ->> 0 AS BIGINT)"
 _UNIT = ", ".join(f"u.{name}" for name in Unit._fields)
@@ -59,6 +59,7 @@ _NEW_ACCOUNT = (
     f"log_review) VALUES (?, 0, {', '.join('0' for _ in COUNTED)}, ?, ?, 0, 0, 0) ON CONFLICT (account_id) DO NOTHING"
 )
 _TOTALS = [name for name in _COLUMNS if name not in ("account_no", "account_id")]
+_totals_of = itemgetter(*_TOTALS)
 _UPDATE_ACCOUNT = f"UPDATE accounts SET {', '.join(f'{name} = ?' for name in _TOTALS)} WHERE account_no = ?"
 _NEW_EVENT = "INSERT INTO events (id_high, id_low, account_no, received) VALUES (?, ?, ?, ?)"
 _UPSERT_UNIT, _UPSERT_STATE, _UPSERT_RECORD = upsert(units), upsert(states), upsert(records)
@@ -71,6 +72,7 @@ _UPSERT_USE = upsert(
         "last_seen": _CHOSEN.format("last_seen", ">"),
     },
 )
+_NO_STATE = empty_states(1).tobytes()
 _OF_STATE = ("n_units", "log_max_e", "log_review")
 _NEW_ACTIVITY = "INSERT INTO activity (day, account_no, us) VALUES (?, ?, ?) ON CONFLICT (day, account_no) DO NOTHING"
 _CHANGED_DAY = (
@@ -88,21 +90,16 @@ class Fate(Enum):
 
 @dataclass
 class Account:
-    """An account's row and state, within a transaction."""
+    """An account's row and state, within a transaction. `last`: (time, event_id) of what is folded last; before
+    everything without a unit."""
 
+    number: int
     totals: dict[str, Any]
     state: States  # [1]
-    last_event: str
+    last: tuple[int, str]
 
-    @property
-    def number(self) -> int:
-        return int(self.totals["account_no"])
 
-    @property
-    def last(self) -> tuple[int, str]:
-        """(time, event_id) of what is folded last; before everything without a unit."""
-        state = self.state[0]
-        return (int(state["us"]), self.last_event) if state["day"] >= 0 else (-1, "")
+_NOTHING = (-1, "")
 
 
 @dataclass(frozen=True)
@@ -166,15 +163,19 @@ def read_accounts(connection: Connection, names: Iterable[str]) -> dict[str, Acc
     keys, found = [(name,) for name in dict.fromkeys(names)], {}
     if connection.dialect.name == "postgresql":  # first, on its own: a join would show states as of before the wait
         fetch(connection, _LOCK, keys)
-    for *values, state, last_event in fetch(connection, _ACCOUNTS, keys) if keys else ():
+    rows = fetch(connection, _ACCOUNTS, keys) if keys else []
+    stored = [state if state is not None else _NO_STATE for *_, state, _ in rows]
+    states = np.frombuffer(b"".join(stored), STATE)
+    times = zip(states["us"].tolist(), states["day"].tolist(), strict=True)
+    for i, ((*values, _, last_event), (us, day)) in enumerate(zip(rows, times, strict=True)):
         totals = dict(zip(_COLUMNS, values, strict=True))
-        states = np.frombuffer(state, STATE) if state is not None else empty_states(1)
-        found[totals["account_id"]] = Account(totals, states, last_event if last_event is not None else "")
+        last = (us, last_event) if day >= 0 else _NOTHING
+        found[totals["account_id"]] = Account(totals["account_no"], totals, states[i : i + 1], last)
     return found
 
 
 def _totals_row(account: Account) -> tuple[Any, ...]:
-    return (*(account.totals[name] for name in _TOTALS), account.number)
+    return (*_totals_of(account.totals), account.number)
 
 
 def _seen(connection: Connection, keys: Sequence[EventKey]) -> dict[EventKey | None, int]:
@@ -245,7 +246,7 @@ def _fold(connection: Connection, rows: Sequence[Unit], own: Mapping[int, Accoun
     before = stack_states([one.state for one in affected])
     folded = fold(before, steps, baselines)
     for row in rows:
-        own[row.account_no].last_event = row.event_id
+        own[row.account_no].last = row.us, row.event_id
     known = [folded.states[name].tolist() for name in _OF_STATE]
     for i, (one, *values) in enumerate(zip(affected, *known, strict=True)):
         one.state = folded.states[i : i + 1]
@@ -253,7 +254,7 @@ def _fold(connection: Connection, rows: Sequence[Unit], own: Mapping[int, Accoun
     write_many(
         connection,
         _UPSERT_STATE,
-        [(one.number, one.state.tobytes(), one.last_event) for one in affected],
+        [(one.number, one.state.tobytes(), one.last[1]) for one in affected],
     )
     write_many(connection, _UPSERT_RECORD, _record_rows(folded, list(order), before))
 
@@ -291,7 +292,7 @@ def _replay(connection: Connection, late: Mapping[int, Account], baselines: Base
     for name in ("records", "activity"):
         write_many(connection, f"DELETE FROM {name} WHERE account_no = ?", [(number,) for number in late])
     for one in late.values():
-        one.state, one.last_event = empty_states(1), ""
+        one.state, one.last = empty_states(1), _NOTHING
     rows = [Unit(*row) for row in fetch(connection, _ALL_UNITS, [(number,) for number in late])]
     days = _begin_days(connection, rows, late)
     if rows:

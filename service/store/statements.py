@@ -48,7 +48,7 @@ def upsert(table: Table, given: dict[str, str] | None = None) -> str:
 
 
 def _json(keys: Iterable[Sequence[object]]) -> str:
-    return orjson.dumps([[*key] for key in keys]).decode()
+    return orjson.dumps([*map(tuple, keys)]).decode()
 
 
 @lru_cache
