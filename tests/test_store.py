@@ -14,6 +14,7 @@ from sqlalchemy import text
 
 from classifier.errors import UsageError
 from classifier.evidence import Baselines
+from classifier.rows import rows_of
 from service.store.facts import check_facts, rebuild
 from service.store.opening import StoreError, open_store
 from service.store.recording import record
@@ -111,7 +112,7 @@ def test_accounts_without_units_are_rebuilt_too(store_url: str) -> None:
     labels, units = labelled([Event("e0", "explained", 5, 1, 0, 7)])
     with new_store(store_url) as store:
         with store.writing() as connection:
-            record(connection, labels, units.slice(0, 0), [True], BASELINES, 0)
+            record(connection, rows_of(labels, units.slice(0, 0)), [True], BASELINES, 0)
         assert rebuild(store, BASELINES) == 1
         with store.reading() as connection:
             rows = connection.execute(text("SELECT n_prompts, n_units, log_max_e FROM accounts")).all()
