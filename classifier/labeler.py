@@ -133,8 +133,7 @@ def fused_extraction(opinion: Floats, exclusive: Bools, public: Bools) -> Floats
 
 class Labeler:
     """The models of a bundle, put together. `thresholds` [3]: least probability to name each capability. `cascade`:
-    None in
-    a bundle of the static tier alone. `approved_us`: when local exclusive signatures were approved, by id."""
+    None in a bundle of the static tier alone. `approved_us`: when local exclusive signatures were approved, by id."""
 
     def __init__(
         self,
