@@ -9,16 +9,20 @@ from datetime import UTC, datetime
 from html import unescape
 from typing import Any
 
+import httpx
 import pytest
 
 from service.console.assets import FILES, text_of
 from service.console.evidence_path import EvidencePath
 from service.console.plots import network_figure, path_figure
 from service.console.review_words import ending_words
+from service.http.problems import PROBLEM_JSON
 from service.report_words import moment, percent, span
 from service.score import score
+from service.store.ended import end_sessions
+from service.store.keys import Role, add_key
 from service.store.overview import MemberUse
-from tests.console_store import POPULATION, imported, sample_run, send
+from tests.console_store import POPULATION, imported, sample_run, send, token_in
 from tests.serving import Running, running
 from tests.test_console import words
 
@@ -159,3 +163,87 @@ def test_the_threshold_is_named_where_no_line_crosses_its_name() -> None:
 def test_nothing_is_told_by_being_struck_through() -> None:
     styles = [text_of(package, path) for package, path, kind in FILES.values() if kind.startswith("text/css")]
     assert len(styles) == 2 and [css for css in styles if "line-through" in css] == []
+
+
+# --- refusals ---------------------------------------------------------------------------------------------------------
+
+BROWSER = {"accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
+
+
+@pytest.fixture(scope="module")
+def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Running, dict[Role, str]]]:
+    """A console with keys, and one of each role."""
+    with running(f"sqlite:///{tmp_path_factory.mktemp('locked') / 'store.db'}") as opened:
+        with opened.service.store.writing() as connection:
+            keys = {role: add_key(connection, role, "ann", None, "test") for role in Role}
+        opened.service.gate.refresh()
+        yield opened, keys
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "headers", "status", "title"),
+    [
+        ("GET", "/acounts", {}, 404, "Not found"),
+        ("GET", "/account/review", {}, 405, "Method not allowed"),
+        ("POST", "/try", {"content-type": "application/json"}, 415, "Unsupported media type"),
+        ("POST", "/try", {"content-type": "application/x-www-form-urlencoded"}, 400, "Bad request"),
+        ("GET", "/", {"host": "evil.example"}, 421, "Misdirected request"),
+        ("GET", "/docs/more", {}, 404, "Not found"),
+    ],
+)
+def test_a_browser_is_told_on_a_page(
+    server: Running, method: str, path: str, headers: dict[str, str], status: int, title: str
+) -> None:
+    answer = server.client.request(
+        method, path, headers={**BROWSER, **headers}, content=b"" if method == "GET" else b"x"
+    )
+    assert (answer.status_code, answer.headers["content-type"]) == (status, "text/html; charset=utf-8")
+    assert f"<h1>{title}</h1>" in answer.text and 'role="alert"' in answer.text
+    assert (
+        answer.headers["x-frame-options"] == "DENY"
+        and "default-src 'none'" in answer.headers["content-security-policy"]
+    )
+    plain = server.client.request(method, path, headers=headers, content=b"" if method == "GET" else b"x")
+    assert plain.status_code == status and (status == 400 or plain.headers["content-type"] == PROBLEM_JSON)
+
+
+@pytest.mark.parametrize(
+    "path", ["/v1/accounts/unseen", "/v1/unseen", "/static/unseen.js", "/v1/accounts?decision=guilty"]
+)
+def test_a_path_of_programs_answers_browsers_too_with_a_document(server: Running, path: str) -> None:
+    answer = server.client.get(path, headers=BROWSER)
+    assert answer.status_code in (404, 422) and answer.headers["content-type"] == PROBLEM_JSON
+
+
+def test_a_form_of_another_page_is_refused_on_a_page(server: Running) -> None:
+    server.client.get("/try")
+    answer = server.client.post("/try", data={"prompt": "x", "token": "0"}, headers=BROWSER)
+    assert answer.status_code == 403 and "load the page anew" in words(answer.text)
+
+
+def test_with_keys_a_browser_is_led_to_the_login_or_told(locked: tuple[Running, dict[Role, str]]) -> None:
+    server, keys = locked
+    base = server.client.base_url
+    with httpx.Client(base_url=base, headers=BROWSER, timeout=60) as stranger:
+        assert stranger.get("/accounts").headers["location"] == "/login?next=%2Faccounts"
+        unknown = stranger.get("/acounts")
+        assert (unknown.status_code, "There is no such page." in unknown.text) == (404, True)
+        assert stranger.get("/v1/accounts").json()["status"] == 401
+    with httpx.Client(base_url=base, headers=BROWSER, timeout=60) as analyst:
+        assert send(analyst, "/login", "/login", key=keys[Role.ANALYST], next="/").status_code == 303
+        assert analyst.get("/acounts").status_code == 404
+        refused = analyst.get("/alerts")
+        assert refused.status_code == 403 and "A key with the role analyst may not do this." in words(refused.text)
+        assert "<h1>Forbidden</h1>" in refused.text
+        token = token_in(analyst.get("/try").text)
+        with server.service.store.writing() as connection:  # as when the session is over
+            end_sessions(connection, keys[Role.ANALYST].split("_")[1], "test")
+        server.service.gate.refresh()
+        over = analyst.post("/try", data={"prompt": "x", "token": token})
+        assert (over.status_code, over.headers["location"]) == (303, "/login?next=%2F")
+
+
+def test_a_page_that_is_not_ready_says_when_to_try_again(server: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server.service.scorer, "published", None)
+    told = server.client.get("/accounts", headers=BROWSER)
+    assert (told.status_code, told.headers["retry-after"]) == (503, "1") and "<h1>Service unavailable" in told.text

@@ -77,6 +77,14 @@ def page(request: Request, name: str, *, status: int = 200, figures: object = No
     return response
 
 
+def problem_page(request: Request, problem: Problem) -> Response:
+    """The page that tells of a problem."""
+    title = HTTPStatus(problem.status).phrase.capitalize()
+    response = page(request, "problem", status=problem.status, title=title, detail=problem.detail)
+    response.headers.update(problem.headers)
+    return response
+
+
 class PageRoute(APIRoute):
     """A route whose problems are pages too."""
 
@@ -87,8 +95,7 @@ class PageRoute(APIRoute):
             try:
                 return await handle(request)
             except Problem as problem:
-                title = HTTPStatus(problem.status).phrase
-                return page(request, "problem", status=problem.status, title=title, detail=problem.detail)
+                return problem_page(request, problem)
 
         return handle_or_say
 

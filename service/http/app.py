@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
+from service.console.refusals import answer
 from service.console.routes import add_console
 from service.http import accounts, operations, scoring, templates
 from service.http.direct import Direct
@@ -41,13 +42,13 @@ def create_app(settings: Settings) -> FastAPI:
 
     app = FastAPI(title="probewatch", version=version_of("probewatch"), lifespan=running, docs_url=None, redoc_url=None)
     app.state.service = service
-    answer_with_problems(app)
+    answer_with_problems(app, answer)
     for module in (scoring, accounts, templates, operations):
         app.include_router(module.router)
     document_calls(app)
     add_console(app, service)
     app.add_middleware(Direct, router=scoring.router)
-    app.add_middleware(Guard, gate=service.gate, metrics=service.metrics)
+    app.add_middleware(Guard, gate=service.gate, metrics=service.metrics, answer=answer)
     if service.traces is not None:
         app.add_middleware(TraceRequests, traces=service.traces)
     return app

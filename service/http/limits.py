@@ -18,7 +18,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.http.metrics import Metrics
-from service.http.problems import Problem
+from service.http.problems import Answer, Problem
 from service.http.security import FORMS, Caller, Gate, is_console
 
 log = logging.getLogger("probewatch.http")
@@ -39,8 +39,8 @@ _FORM = "application/x-www-form-urlencoded"
 class Guard:
     """Lets a request through, or answers it with a problem; counts either."""
 
-    def __init__(self, app: ASGIApp, gate: Gate, metrics: Metrics) -> None:
-        self._app, self._gate, self._metrics = app, gate, metrics
+    def __init__(self, app: ASGIApp, gate: Gate, metrics: Metrics, answer: Answer) -> None:
+        self._app, self._gate, self._metrics, self._answer = app, gate, metrics, answer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -58,7 +58,7 @@ class Guard:
         try:
             self._admit(scope)
         except Problem as problem:
-            await _refused(problem, scope)(scope, receive, send_safely)
+            await self._refused(problem, scope)(scope, receive, send_safely)
         else:
             await self._app(scope, receive, send_safely)
         finally:
@@ -68,6 +68,14 @@ class Guard:
         headers = Headers(scope=scope)
         scope.setdefault("state", {})["caller"] = self._gate.admit(scope["method"], scope["path"], headers)
         require_kind(scope["method"], scope["path"], headers)
+
+    def _refused(self, problem: Problem, scope: Scope) -> Response:
+        """The problem; whom it tells to log in, a browser that asks for a page, is led there."""
+        if problem.status != HTTPStatus.UNAUTHORIZED or not is_console(scope["method"], scope["path"]):
+            return self._answer(Request(scope), problem)
+        asked = f"{scope['path']}?{scope['query_string'].decode('latin-1')}" if scope["query_string"] else scope["path"]
+        wanted = asked if scope["method"] == "GET" else "/"
+        return RedirectResponse(f"/login?{urlencode({'next': wanted})}", HTTPStatus.SEE_OTHER)
 
     def _note(self, scope: Scope, status: int, seconds: float) -> None:
         route = scope.get("route")
@@ -98,15 +106,6 @@ def note(metrics: Metrics, method: str, path: str, status: int, seconds: float, 
     if log.isEnabledFor(logging.INFO):
         who = caller.name if caller is not None else "-"
         log.info("%s %s %d %.1f ms %s", method, path, status, seconds * 1e3, who)
-
-
-def _refused(problem: Problem, scope: Scope) -> Response:
-    """The problem; whom it tells to log in, a browser that asks for a page, is led there."""
-    if problem.status != HTTPStatus.UNAUTHORIZED or not is_console(scope["method"], scope["path"]):
-        return problem.response()
-    asked = f"{scope['path']}?{scope['query_string'].decode('latin-1')}" if scope["query_string"] else scope["path"]
-    wanted = asked if scope["method"] == "GET" else "/"
-    return RedirectResponse(f"/login?{urlencode({'next': wanted})}", HTTPStatus.SEE_OTHER)
 
 
 async def read_body(request: Request, most_bytes: int, most_seconds: float) -> bytes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 
 import orjson
@@ -42,27 +42,31 @@ def unavailable(kind: str, detail: str, retry_after: int = 1) -> Problem:
     return Problem(503, kind, detail, {"retry-after": str(retry_after)})
 
 
-def answer_with_problems(app: FastAPI) -> None:
-    """Have the app answer every error with a problem document."""
+Answer = Callable[[Request, Problem], Response]
+"""How a request is told of a problem."""
 
-    async def known(_: Request, error: Exception) -> Response:
+
+def answer_with_problems(app: FastAPI, answer: Answer) -> None:
+    """Have the app answer every error as a problem."""
+
+    async def known(request: Request, error: Exception) -> Response:
         assert isinstance(error, Problem)
-        return error.response()
+        return answer(request, error)
 
-    async def of_framework(_: Request, error: Exception) -> Response:
+    async def of_framework(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         headers = error.headers if error.headers is not None else {}
         kind = HTTPStatus(error.status_code).name.lower().replace("_", "-")
-        return Problem(error.status_code, kind, f"{error.detail}.".replace("..", "."), headers).response()
+        return answer(request, Problem(error.status_code, kind, f"{error.detail}.".replace("..", "."), headers))
 
-    async def of_parameters(_: Request, error: Exception) -> Response:
+    async def of_parameters(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"][1:])
-        return Problem(422, "bad-parameter", f"{place}: {first['msg']}.").response()
+        return answer(request, Problem(422, "bad-parameter", f"{place}: {first['msg']}."))
 
-    async def unexpected(_: Request, error: Exception) -> Response:
-        return Problem(500, "our-fault", f"Unexpected {type(error).__name__}, which is our fault.").response()
+    async def unexpected(request: Request, error: Exception) -> Response:
+        return answer(request, Problem(500, "our-fault", f"Unexpected {type(error).__name__}, which is our fault."))
 
     app.add_exception_handler(Problem, known)
     app.add_exception_handler(HTTPException, of_framework)
