@@ -122,7 +122,7 @@ def test_a_finding_goes_from_the_list_through_a_trial_into_the_catalogue(mine: R
     dropped = send(mine.client, "/template?family=night_mill", "/template/drop", id="night_mill/0", reason="a mistake")
     assert dropped.status_code == 303 and acts(mine)[-1] == ("template removed", "night_mill/0: a mistake")
     after = words(mine.client.get("/template?family=night_mill").text)
-    assert "no longer in the index" in after and "Remove it from the catalogue" not in after
+    assert "This bundle and catalogue do not know the family" in after and "Remove it from the catalogue" not in after
 
 
 def test_pasted_samples_are_called_benign_and_come_back_in_the_form(mine: Running) -> None:

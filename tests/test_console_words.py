@@ -12,10 +12,12 @@ from typing import Any
 import httpx
 import pytest
 
+from service.console import account, campaigns, catalogue
 from service.console.assets import FILES, text_of
 from service.console.evidence_path import EvidencePath
 from service.console.plots import network_figure, path_figure
 from service.console.review_words import ending_words
+from service.console.signature_rows import families_of
 from service.http.problems import PROBLEM_JSON
 from service.report_words import moment, percent, span
 from service.score import score
@@ -26,6 +28,7 @@ from tests.console_store import POPULATION, imported, sample_run, send, token_in
 from tests.serving import Running, running
 from tests.test_console import words
 
+LOST = "pw_review_bug"
 PAGES_OF_ACCOUNT = ("/account", "/account/sheet")
 
 
@@ -61,8 +64,8 @@ def bars(page: str) -> list[tuple[float, float]]:
 
 
 def test_the_same_evidence_has_the_same_bar_in_every_table(server: Running) -> None:
-    account = server.client.get("/v1/accounts/acct_0028").json()
-    expected = round(100 * account["log10_max_e"] / (4 * account["log10_threshold"]), 2)
+    one = server.client.get("/v1/accounts/acct_0028").json()
+    expected = round(100 * one["log10_max_e"] / (4 * one["log10_threshold"]), 2)
     for path in ("/accounts?search=acct_0028", "/", "/accounts"):
         page = server.client.get(path).text
         assert (expected, 25) in bars(page) and {tick for _, tick in bars(page)} == {25}
@@ -247,3 +250,34 @@ def test_a_page_that_is_not_ready_says_when_to_try_again(server: Running, monkey
     monkeypatch.setattr(server.service.scorer, "published", None)
     told = server.client.get("/accounts", headers=BROWSER)
     assert (told.status_code, told.headers["retry-after"]) == (503, "1") and "<h1>Service unavailable" in told.text
+
+
+# --- what this bundle does not know -----------------------------------------------------------------------------------
+
+
+def test_a_family_that_this_bundle_does_not_know_is_said_to_be_unknown(
+    server: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where a run was labelled with another catalogue."""
+    for module in (account, campaigns, catalogue):
+        monkeypatch.setattr(
+            module, "families_of", lambda given: {k: v for k, v in families_of(given).items() if k != LOST}
+        )
+    campaign = first_campaign(server)["campaign_id"]
+    pages = {
+        path: server.client.get(path, params=given).text
+        for path, given in (
+            ("/account", {"id": "acct_0032"}),
+            ("/campaign", {"id": campaign}),
+            ("/templates", {}),
+            ("/template", {"family": LOST}),
+        )
+    }
+    for path in ("/account", "/campaign", "/templates"):
+        (row,) = re.findall(rf'(?s)<th role="rowheader" scope="row">[^\n]*?family={LOST}"[^\n]*</tr>', pages[path])
+        said = words(row)
+        assert "unknown: not in this bundle or catalogue" in said, path
+        assert "none named" not in said and "what its slots ask for" not in said, path
+    assert "This bundle and catalogue do not know the family" in words(pages["/template"])
+    assert "Tier unknown Technique unknown Matched" in words(pages["/template"])
+    assert '"name":"unknown family"' in pages["/campaign"] and '"text":["pw_review_bug"]' in pages["/campaign"]

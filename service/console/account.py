@@ -19,6 +19,7 @@ from service.console.evidence_path import EvidencePath, evidence_path
 from service.console.pages import PageRoute, page, who_of
 from service.console.plots import day_counts, path_figure
 from service.console.review_words import EFFECTS, ending_words, verdict_sentence
+from service.console.signature_rows import FamilyFacts, families_of
 from service.console.standing import Standing, moment_of, standing_of
 from service.http.access import service_of
 from service.http.accounts_view import account_detail
@@ -47,8 +48,8 @@ _FIRST_WEEKDAY = 3  # 1 January 1970 was a Thursday
 
 @dataclass(frozen=True)
 class FamilyRow:
-    """What an account matched of a family: distinct prompts, and from when to when. `tier` None: no such signature
-    any more; `n_excused` count for nothing."""
+    """What an account matched of a family: distinct prompts, and from when to when. `tier` None: not known to
+    this bundle and catalogue; `n_excused` count for nothing."""
 
     family: str
     tier: str | None
@@ -176,13 +177,12 @@ def look(service: Service, standing: Standing, account_id: str) -> Seen:
         pipeline.baselines,
         sizes.get(known.campaign_id, 0) if known.campaign_id is not None else 0,
     )
-    tiers = {one.facts.family: one.facts for one in pipeline.labeler.templates.signatures}
     return Seen(
         known=known,
         account=standing.accounts_of([known])[0],
         reasons=detail["reasons"],
         events=_events(units, detail["evidence_event_ids"]),
-        families=_families(units, tiers),
+        families=_families(units, families_of(pipeline)),
         days=days,
         path=evidence_path(units, pipeline.baselines),
         rhythm=_rhythm(units),
@@ -201,7 +201,7 @@ def _excerpts(request: Request, seen: Seen) -> list[Excerpt]:
         return read_excerpts(connection, totals["account_no"], who_of(request), digest)
 
 
-def _families(units: Sequence[Unit], facts: dict[str, Any]) -> list[FamilyRow]:
+def _families(units: Sequence[Unit], known: Mapping[str, FamilyFacts]) -> list[FamilyRow]:
     found: dict[str, list[Unit]] = {}
     for unit in units:
         if unit.family is not None and unit.channel == Channel.SIGNATURE:
@@ -209,8 +209,8 @@ def _families(units: Sequence[Unit], facts: dict[str, Any]) -> list[FamilyRow]:
     rows = [
         FamilyRow(
             family,
-            facts[family].tier.value if family in facts else None,
-            facts[family].technique if family in facts else None,
+            known.get(family, FamilyFacts(family)).tier,
+            known.get(family, FamilyFacts(family)).technique,
             len(own),
             sum(not unit.y and not unit.y_public for unit in own),
             moment_of(min(unit.us for unit in own)),

@@ -23,6 +23,7 @@ _MODEL_COLORS = ("--flag", "--coding", "--agentic_reasoning", "--long_horizon_pl
 MOST_MODELS = len(_MODEL_COLORS) - 1
 """Models that have a colour of their own; the rest share the last one."""
 _REST = "all others"
+_UNKNOWN = "unknown family"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -151,11 +152,11 @@ def network_figure(uses: Sequence[MemberUse], targets: Mapping[str, str | None])
                 _nodes(
                     TARGET_TITLES.get(name, name),
                     {f: right[f] for f in families if _target(targets, f) == name},
-                    f"--{name}",
-                    "square",
+                    f"--{name}" if name in TARGETS else "--muted",
+                    "square" if name in TARGETS else "square-open",
                     {},
                 )
-                for name in TARGETS
+                for name in (*TARGETS, _UNKNOWN)
                 if any(_target(targets, f) == name for f in families)
             ),
         ],
@@ -164,7 +165,8 @@ def network_figure(uses: Sequence[MemberUse], targets: Mapping[str, str | None])
 
 
 def _target(targets: Mapping[str, str | None], family: str) -> str:
-    found = targets.get(family)
+    """What a family is aimed at; `other` where its slots say."""
+    found = targets.get(family, _UNKNOWN)
     return found if found is not None else TARGETS[-1]
 
 

@@ -9,8 +9,8 @@ from classifier.pipeline import Pipeline
 
 @dataclass(frozen=True)
 class FamilyFacts:
-    """A family of signatures. `tier` None: matched once, and in the index no more. `n_fixed`: hashed runs of three
-    words that are constant in it; `min_hits`: how many of them the smallest match holds."""
+    """A family of signatures. `tier` None: matched once, and not known to this bundle and catalogue. `n_fixed`:
+    hashed runs of three words that are constant in it; `min_hits`: how many of them the smallest match holds."""
 
     family: str
     tier: str | None = None
