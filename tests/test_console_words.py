@@ -281,3 +281,26 @@ def test_a_family_that_this_bundle_does_not_know_is_said_to_be_unknown(
     assert "This bundle and catalogue do not know the family" in words(pages["/template"])
     assert "Tier unknown Technique unknown Matched" in words(pages["/template"])
     assert '"name":"unknown family"' in pages["/campaign"] and '"text":["pw_review_bug"]' in pages["/campaign"]
+
+
+# --- one word for a thing ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("path", "heading"),
+    [
+        ("/models", "Context: models (2)"),
+        ("/organisations", "Context: organisations and end users"),
+        ("/beginnings", "Context: accounts that began together"),
+    ],
+)
+def test_context_says_what_it_is_and_that_it_is_no_evidence(server: Running, path: str, heading: str) -> None:
+    page = server.client.get(path).text
+    assert f"<h1>{heading}</h1>" in page and f"<title>{heading.split(' (')[0].split(' and')[0]}" in page
+    assert "Context is what requests come with beside their words" in words(page)
+    assert "is never evidence: no verdict goes by it." in words(page)
+
+
+def test_the_context_of_an_account_says_so_too(server: Running) -> None:
+    said = words(server.client.get("/account", params={"id": "acct_0032"}).text)
+    assert "Context, never evidence What its requests came with beside their words. No verdict goes by it." in said

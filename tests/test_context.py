@@ -128,7 +128,7 @@ def test_context_is_no_evidence(run: Path, tmp_path: Path) -> None:
 def test_what_is_no_name_is_no_context_and_no_reason_to_refuse(server: Running) -> None:
     odd = {"account_id": "odd", "prompt": "Hello.", "model": " ", "org_id": 7, "end_user_id": "x" * 2_000}
     assert server.score(**odd).status_code == 200
-    assert "Around it" in page(server, "/account?id=odd")
+    assert "Context, never evidence" in page(server, "/account?id=odd")
     server.client.delete("/v1/accounts/odd")
     with server.service.store.reading() as connection:
         left = connection.execute(text("SELECT count(*) FROM account_organisations WHERE org_id = '7'")).scalar()

@@ -149,7 +149,7 @@ def _beginning(text: str) -> tuple[int, Mix]:
             raise ValueError
         return hour, tuple(shares)
     except ValueError:
-        raise Problem(422, "bad-filter", "began cannot be this: follow a link of the page on first uses.") from None
+        raise Problem(422, "bad-filter", "began cannot be this: follow a link of the page /beginnings.") from None
 
 
 def _cursor(place: Place) -> str:
