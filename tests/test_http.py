@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
 import socket
 import time
+import weakref
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -306,3 +308,13 @@ def test_every_setting_says_what_it_is_for() -> None:
     rows = settings_table()
     assert {name for name, _, _ in rows} == {f"PROBEWATCH_{name.upper()}" for name in Settings.model_fields}
     assert all(meaning.endswith(".") for _, _, meaning in rows)
+
+
+def test_a_server_that_ended_is_let_go_of(tmp_path: Path) -> None:
+    """FastAPI held it for good, and tests that begin many grew by its pipeline each."""
+    with running(f"sqlite:///{tmp_path / 'store.db'}") as up:
+        assert up.client.get("/docs").status_code == 200
+        service = weakref.ref(up.service)
+    del up
+    gc.collect()
+    assert service() is None

@@ -9,6 +9,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from jinja2 import Environment, PackageLoader, select_autoescape
 from pydantic import BaseModel
+from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
 from service.http.models import BatchIn, EventIn, ReviewIn
@@ -47,12 +48,14 @@ def document_calls(app: FastAPI) -> None:
             app.openapi_schema = _openapi(app)
         return app.openapi_schema
 
-    @app.get("/docs", include_in_schema=False)
-    def docs() -> HTMLResponse:
-        templates = Environment(loader=PackageLoader("service.http"), autoescape=select_autoescape())
-        return HTMLResponse(templates.get_template("docs.html.jinja").render(**_page(describe())))
-
     app.openapi = describe  # type: ignore[method-assign]
+    app.get("/docs", include_in_schema=False)(_docs)
+
+
+def _docs(request: Request) -> HTMLResponse:
+    """Not within `document_calls`: FastAPI remembers for good what answers calls, and so what that holds."""
+    templates = Environment(loader=PackageLoader("service.http"), autoescape=select_autoescape())
+    return HTMLResponse(templates.get_template("docs.html.jinja").render(**_page(request.app.openapi())))
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:
