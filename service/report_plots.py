@@ -74,7 +74,10 @@ def activity_figure(
         top = 1 - place / len(sides)
         layout["yaxis" + axis[1:]] = {"domain": [top - 1 / len(sides) + 0.05, top - 0.07], "rangemode": "tozero"}
         layout["annotations"].append(
-            {"text": f"<b>{names[side]}</b>: events a {'day' if view.step_days == 1 else 'period'}", "showarrow": False}
+            {
+                "text": f"<b>{names[side]}</b>: prompts a {'day' if view.step_days == 1 else 'period'}",
+                "showarrow": False,
+            }
             | {"x": 0, "xref": "paper", "xanchor": "left", "y": top, "yref": "paper", "yanchor": "top"}
         )
         traces += [_bars(view, side, target, axis, first=place == 0) for target in TARGETS]

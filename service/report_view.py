@@ -207,14 +207,14 @@ def activity_summary(view: Activity) -> str:
     """The activity plot in a sentence, for those who do not see it."""
     flagged, others = view.totals
     if not view.starts:
-        return "The run holds no labelled event."
+        return "The run holds no labelled prompt."
     parts = []
     for n, side, who in ((flagged, 0, "flagged accounts"), (others, 1, "all other accounts")):
         if n:
             shares = [
                 f"{percent(sum(view.counts[side][c]) / n)} {title_of(c)}" for c in TARGETS if any(view.counts[side][c])
             ]
-            parts.append(f"{counted(n, 'event')} of {who}: {joined(shares)}.")
+            parts.append(f"{counted(n, 'prompt')} of {who}: {joined(shares)}.")
     return " ".join(parts)
 
 

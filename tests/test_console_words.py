@@ -304,3 +304,36 @@ def test_context_says_what_it_is_and_that_it_is_no_evidence(server: Running, pat
 def test_the_context_of_an_account_says_so_too(server: Running) -> None:
     said = words(server.client.get("/account", params={"id": "acct_0032"}).text)
     assert "Context, never evidence What its requests came with beside their words. No verdict goes by it." in said
+
+
+OTHER_WORDS = re.compile(
+    r"\b(scores?|confidence|distance|utterances?|results?|harmless|payloads?|events of|made to extract|active)\b", re.I
+)
+"""What has another word in this project, or had one on another page."""
+
+
+def test_pages_have_one_word_for_a_thing(server: Running) -> None:
+    campaign = first_campaign(server)["campaign_id"]
+    paths = ["/", "/accounts", "/account?id=acct_0032", "/account/sheet?id=acct_0032", "/campaigns", "/templates"]
+    paths += [f"/campaign?id={campaign}", f"/template?family={LOST}", "/propose", "/try", "/alerts"]
+    paths += ["/models", "/organisations", "/beginnings"]
+    pages = {path: re.sub("<bdi>.*?</bdi>", "", server.client.get(path).text) for path in paths}  # without names
+    found = {path: OTHER_WORDS.findall(words(page)) for path, page in pages.items()}
+    assert {path: others for path, others in found.items() if others} == {}
+
+
+def test_what_a_decision_is_called_is_the_same_in_the_tally_and_in_the_table(server: Running) -> None:
+    tally = re.findall(r'<span class="number">[\d,]+</span> ([^<]+)</a>', server.client.get("/").text)
+    assert tally == ["flagged", "to review", "clear", "insufficient evidence"]
+    assert "insufficient evidence" in words(server.client.get("/accounts").text)
+
+
+def test_a_power_is_set_as_one_under_a_plot(server: Running) -> None:
+    page = server.client.get("/account", params={"id": "acct_0032"}).text
+    captions = re.findall(r"<figcaption>(.*?)</figcaption>", page)
+    assert re.search(r"now 10<sup>[\d.]+</sup>, at its strongest", captions[0]) and "10^" not in "".join(captions)
+
+
+def test_days_are_written_as_moments_are(server: Running) -> None:
+    said = words(server.client.get("/models").text)
+    assert re.search(r"\b14 Sep 2026\b", said) and not re.search(r"\b2026-09-\d\d\b", said)

@@ -109,7 +109,10 @@ def path_figure(path: EvidencePath, log10_threshold: float) -> dict[str, Any]:
         for c, target in enumerate(TARGETS)
     ]
     layout = {"xaxis": {"type": "date"}, "yaxis": EVIDENCE_AXIS, **threshold_line(log10_threshold)}
-    return {"data": [*traces, _line("all together", times, path.log10_e, "--text", "solid", 3)], "layout": layout}
+    return {
+        "data": [*traces, _line("all capabilities together", times, path.log10_e, "--text", "solid", 3)],
+        "layout": layout,
+    }
 
 
 def growth_figure(uses: Sequence[MemberUse]) -> dict[str, Any]:

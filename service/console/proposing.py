@@ -42,7 +42,7 @@ SHOWN = 20
 TIERS = {
     Tier.PUBLIC: "A campaign's, public: it is shown, and at most puts an account up for review",
     Tier.EXCLUSIVE: "A campaign's, exclusive: what is sent from now on may flag; ordinary traffic must certify it",
-    Tier.BENIGN: "A harmless application's: what is fixed in its prompts is excused",
+    Tier.BENIGN: "An application's, benign: what is fixed in its prompts is excused",
 }
 _FIELDS = ("run", "finding", "samples", "family", "tier", "technique", "capability", "reason", "trial_run", "day")
 
