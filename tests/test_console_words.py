@@ -202,6 +202,7 @@ def test_a_browser_is_told_on_a_page(
     )
     assert (answer.status_code, answer.headers["content-type"]) == (status, "text/html; charset=utf-8")
     assert f"<h1>{title}</h1>" in answer.text and 'role="alert"' in answer.text
+    assert status != 404 or "There is no such page." in words(answer.text)
     assert (
         answer.headers["x-frame-options"] == "DENY"
         and "default-src 'none'" in answer.headers["content-security-policy"]

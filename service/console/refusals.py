@@ -13,14 +13,14 @@ from service.http.problems import Problem
 from service.http.security import is_console
 
 _OF_PROGRAMS = re.compile(r"/v1(/.*)?|/static/.*|/metrics|/livez|/readyz|/openapi\.json", re.DOTALL)
-_REFUSED = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
+_OF_NO_PAGE = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND)
 
 
 def answer(request: Request, problem: Problem) -> Response:
     """The problem. Of a path that is no page a browser hears so, whether or not it has logged in."""
     if not wants_page(request):
         return problem.response()
-    if problem.status in _REFUSED and not is_console(request.method, request.url.path):
+    if problem.status in _OF_NO_PAGE and not is_console(request.method, request.url.path):
         problem = Problem(HTTPStatus.NOT_FOUND, "no-page", "There is no such page.")
     return problem_page(request, problem)
 
