@@ -151,6 +151,17 @@ def test_what_was_tried_is_accessible_too(tab: Tab) -> None:
     assert findings(page) == []
 
 
+def test_what_matched_is_said_in_one_line(tab: Tab, server: Running) -> None:
+    page = tab.open("/try")
+    page.fill("#t-prompt", rows(fill(QUILL, 1, seed=1))[0]["prompt"])
+    page.click("text=Say what it is")
+    page.wait_for_selector("#found")
+    shown = page.evaluate(
+        "() => [...document.querySelectorAll('.chances dd')].map(one => getComputedStyle(one).display)"
+    )
+    assert shown[:4] == ["flex"] * 4 and set(shown[4:]) == {"block"}  # bars in a row; sentences as text
+
+
 def test_it_is_dark_where_the_reader_wants_it(chrome: Browser, server: Running) -> None:
     colours = []
     for scheme in ("light", "dark"):
