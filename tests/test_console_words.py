@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from service.console import account, campaigns, catalogue
+from service.console import account, campaigns, catalogue, trying
 from service.console.assets import FILES, text_of
 from service.console.evidence_path import EvidencePath
 from service.console.plots import network_figure, path_figure
@@ -80,6 +80,14 @@ def test_a_probability_stands_beside_the_least_that_names_its_capability(server:
     assert [pair[0] for pair in bars(page)] == [round(100 * value, 2) for value in found]
     assert [pair[1] for pair in bars(page)] == pytest.approx(least, abs=0.02)
     assert [f"named from {percent(value / 100)}" in unescape(page) for value in least] == [True] * 3
+
+
+def test_beside_a_known_application_no_mark_is_claimed(server: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There the probabilities are of the rest, by which the capability is not named."""
+    monkeypatch.setattr(trying, "score", lambda prompt, pipeline: score(prompt, pipeline) | {"benign_app": "an_app"})
+    page = send(server.client, "/try", "/try", prompt="Write a parser for this log format.").text
+    assert bars(page) == [] and page.count('<svg class="bar') == 4 and "named from" not in page
+    assert "Probabilities are of what stands beside the known application's text" in words(page)
 
 
 def test_a_bar_that_shows_less_than_there_is_ends_in_an_arrow(server: Running) -> None:
