@@ -22,13 +22,41 @@ _STATUS = b"HTTP/1.1 503 Service Unavailable\r\n"
 _CLOSE = (b"connection", b"close")
 
 
+class GatheringTransport:
+    """A transport that writes at once what is written in one pass of the event loop: uvicorn writes the head of an
+    answer and then its body, and each would cost a call of the system here and wake the reader there."""
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._held: list[bytes] = []
+        self._call_soon = asyncio.get_running_loop().call_soon
+
+    def write(self, data: bytes) -> None:
+        if not self._held:
+            self._call_soon(self._flush)
+        self._held.append(data)
+
+    def close(self) -> None:
+        self._flush()
+        self._transport.close()
+
+    def _flush(self) -> None:
+        if self._held:
+            data = b"".join(self._held)
+            self._held.clear()
+            self._transport.write(data)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+
 class PatientProtocol(_Protocol):
     """Patient for so long with a request whose headers are not all there, and for so many bytes; then it closes."""
 
     _in_head, _n_heads, _head_bytes, _was_heard = False, 0, 0, False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
+        super().connection_made(GatheringTransport(transport))  # type: ignore[arg-type]
         asyncio.get_running_loop().call_later(self.timeout_keep_alive, self._close_if_silent, transport)
 
     def _close_if_silent(self, transport: asyncio.Transport) -> None:
