@@ -65,3 +65,13 @@ def test_the_pace_counts_no_time_twice_and_few_as_if_they_were_more() -> None:
     waiting.note_pace(100, 0.42, 10.42)  # began beside the others: 0.1 s by itself
     found = waiting.crowd(1)
     assert found is not None and found.seconds == pytest.approx(100 * (0.002 * 0.8 + 0.001 * 0.2))
+
+
+@pytest.mark.parametrize(
+    ("there", "lag", "is_refused"), [(0, 1.0, False), (1, 1.0, False), (2, 0.016, True), (2, 0.014, False)]
+)
+def test_a_loop_that_is_late_lets_in_one_at_a_time(there: int, lag: float, is_refused: bool) -> None:
+    waiting = Waiting(2_000, 0.015)
+    waiting.came(there)
+    waiting.lag = lag
+    assert (waiting.crowd(1) is not None) == is_refused

@@ -12,15 +12,19 @@ import asyncio
 import re
 import time
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
 
 from starlette.datastructures import Headers
 
 from service.http.limits import note, require_kind, with_security
 from service.http.metrics import Metrics
-from service.http.problems import Problem
+from service.http.problems import Problem, unavailable
 from service.http.scorer import Scorer
 from service.http.security import Caller, Gate
 
+_STALE_SECONDS = 0.1
+"""After so long without a request the loop is no longer as late as it was."""
 START = b"POST /v1/score HTTP/1.1\r\n"
 _METHOD, _PATH = "POST", "/v1/score"
 _END = b"\r\n\r\n"
@@ -38,11 +42,17 @@ class Head:
 
 
 @dataclass(frozen=True)
-class Refused:
-    """An answer with status 503, and whether the connection stays after it."""
+class Rendered:
+    """An answer with status 503: its own fields as lines, and its body."""
 
-    fields: list[tuple[bytes, bytes]]
+    lines: bytes
     body: bytes
+
+
+class Refused(NamedTuple):
+    """An answer, and whether the connection stays after it."""
+
+    answer: Rendered
     stays: bool
 
 
@@ -51,29 +61,39 @@ class Door:
 
     def __init__(self, gate: Gate, scorer: Scorer, metrics: Metrics) -> None:
         self._gate, self._scorer, self._metrics = gate, scorer, metrics
+        self._is_passing, self._last = False, 0.0
 
     def refuse(self, data: bytes) -> Refused | None:
         """The answer to a request that begins with START and is not let in, counted; None if it is let in."""
         began = time.perf_counter()
+        if not self._is_passing:
+            self._begin_pass(began)
         if not self._scorer.is_full(1):
-            self._expect_one()
+            self._scorer.waiting.coming += 1  # until its own task counts it, in the next pass: many come in one
             return None
         head = read_head(data)
         caller = self._caller(head) if head is not None else None
         refusal = self._scorer.refusal(1) if caller is not None else None
         if head is None or refusal is None:
             return None
-        response = refusal.response()
-        fields = with_security(response.raw_headers)
-        note(self._metrics, _METHOD, _PATH, response.status_code, time.perf_counter() - began, caller)
-        return Refused(fields, bytes(response.body), head.stays)
+        note(self._metrics, _METHOD, _PATH, refusal.status, time.perf_counter() - began, caller)
+        return Refused(_rendered(refusal.kind, refusal.detail, refusal.headers["retry-after"]), head.stays)
 
-    def _expect_one(self) -> None:
-        """Count what is let in until its own task counts it, in the next pass of the loop: many come in one."""
-        waiting = self._scorer.waiting
-        if not waiting.coming:
-            asyncio.get_running_loop().call_soon(waiting.none_is_coming)
-        waiting.coming += 1
+    def _begin_pass(self, now: float) -> None:
+        """See how long the event loop takes to come round, from the first request that it reads in a pass."""
+        if now - self._last > _STALE_SECONDS:
+            self._scorer.waiting.lag = 0.0
+        self._is_passing = True
+        asyncio.get_running_loop().call_soon(self._read_all, now)
+
+    def _read_all(self, began: float) -> None:
+        """What was let in begins with its own task now, and is counted there."""
+        self._is_passing, self._scorer.waiting.coming = False, 0
+        asyncio.get_running_loop().call_soon(self._come_round, began)
+
+    def _come_round(self, began: float) -> None:
+        self._last = time.perf_counter()
+        self._scorer.waiting.note_lag(self._last - began)
 
     def _caller(self, head: Head) -> Caller | None:
         try:
@@ -83,6 +103,14 @@ class Door:
             return caller
         except Problem:
             return None
+
+
+@lru_cache(64)
+def _rendered(kind: str, detail: str, retry_after: str) -> Rendered:
+    """The answer for which there are few reasons and many who ask."""
+    response = unavailable(kind, detail, int(retry_after)).response()
+    lines = [b"%b: %b\r\n" % field for field in with_security(response.raw_headers)]
+    return Rendered(b"".join(lines), bytes(response.body))
 
 
 def read_head(data: bytes) -> Head | None:

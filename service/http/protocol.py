@@ -19,7 +19,7 @@ DOOR = "door"
 MOST_HEAD = 64 << 10
 """Bytes of a request before its body. (uvicorn bounds them with h11; with httptools this does.)"""
 _STATUS = b"HTTP/1.1 503 Service Unavailable\r\n"
-_CLOSE = (b"connection", b"close")
+_CLOSE = b"connection: close\r\n\r\n"
 
 
 class GatheringTransport:
@@ -35,6 +35,11 @@ class GatheringTransport:
         if not self._held:
             self._call_soon(self._flush)
         self._held.append(data)
+
+    def write_now(self, data: bytes) -> None:
+        """Write what is whole by itself."""
+        self._flush()
+        self._transport.write(data)
 
     def close(self) -> None:
         self._flush()
@@ -130,11 +135,9 @@ class GuardedProtocol(PatientProtocol):
 
     def _answer(self, refused: Refused) -> None:
         self._was_heard = True
-        fields: list[tuple[bytes, Any]] = [*self.server_state.default_headers, *refused.fields]
-        if not refused.stays:
-            fields.append(_CLOSE)
-        lines = [b"%b: %b\r\n" % field for field in fields]
-        self.transport.write(b"".join([_STATUS, *lines, b"\r\n", refused.body]))
+        lines = [b"%b: %b\r\n" % field for field in self.server_state.default_headers]
+        end = b"\r\n" if refused.stays else _CLOSE
+        self.transport.write_now(b"".join([_STATUS, *lines, refused.answer.lines, end, refused.answer.body]))  # type: ignore[attr-defined]
         if not refused.stays:
             self.transport.close()
         self.on_response_complete()

@@ -127,7 +127,7 @@ class Scorer:
             return None
         self._metrics.received.inc(n)
         self._metrics.shed.inc(n)
-        return unavailable("overloaded", f"{crowd.n:,} events wait to be scored: try again.", 1 + int(crowd.seconds))
+        return unavailable("overloaded", "More events come than can be scored: try again.", 1 + int(crowd.seconds))
 
     def submit(self, events: Sequence[Event]) -> asyncio.Future[list[Answer]]:
         """Answers for events, in order, once they are committed."""

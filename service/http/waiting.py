@@ -33,22 +33,22 @@ class Waiting:
         self._last = 0.0
         self.coming = 0
         """Events that were let in and have not come yet, since the event loop has not begun with their requests."""
+        self.lag = 0.0
+        """Seconds that the event loop takes of late to come round to what has come since."""
 
     def crowd(self, n: int) -> Crowd | None:
         """What n more would find here, if that is too many or too slow; None if they may come.
 
-        The wait is how many wait already times how long one takes. What waits for no more than it brings itself is not
-        too slow: batches alone are served one after another.
+        The wait is how many wait already times how long one takes; where that is little, the loop may still be late,
+        since to refuse costs as well. What waits for no more than it brings itself is not too slow: batches alone are
+        served one after another.
         """
         there = self.there + self.coming
         seconds = there * self._pace
         too_many = there + n > self._most
-        too_slow = there > n and there + n > FEW and seconds > self._most_seconds
+        is_slow = there + n > FEW and seconds > self._most_seconds
+        too_slow = there > n and (is_slow or self.lag > self._most_seconds)
         return Crowd(there, seconds) if there and (too_many or too_slow) else None
-
-    def none_is_coming(self) -> None:
-        """What was let in has come, or failed to."""
-        self.coming = 0
 
     def came(self, n: int) -> None:
         self.there += n
@@ -56,6 +56,10 @@ class Waiting:
     def left(self, n: int) -> None:
         """They were answered, one way or the other."""
         self.there -= n
+
+    def note_lag(self, took: float) -> None:
+        """The event loop came round in `took` seconds."""
+        self.lag += _SMOOTHING * (took - self.lag)
 
     def note_pace(self, n: int, took: float, now: float) -> None:
         """n were scored at once, in `took` seconds; their answers came at `now`, perhaps close upon those before."""
