@@ -18,6 +18,8 @@ DOOR = "door"
 """Where the state of the app, which uvicorn hands to every connection, has its door; it may have none."""
 MOST_HEAD = 64 << 10
 """Bytes of a request before its body. (uvicorn bounds them with h11; with httptools this does.)"""
+MOST_HELD = 64 << 10
+"""Bytes that are gathered before they are written."""
 _STATUS = b"HTTP/1.1 503 Service Unavailable\r\n"
 _CLOSE = b"connection: close\r\n\r\n"
 
@@ -29,12 +31,16 @@ class GatheringTransport:
     def __init__(self, transport: asyncio.Transport) -> None:
         self._transport = transport
         self._held: list[bytes] = []
+        self._n_bytes = 0
         self._call_soon = asyncio.get_running_loop().call_soon
 
     def write(self, data: bytes) -> None:
         if not self._held:
             self._call_soon(self._flush)
         self._held.append(data)
+        self._n_bytes += len(data)
+        if self._n_bytes > MOST_HELD:  # so that who writes more than is read is told to wait
+            self._flush()
 
     def write_now(self, data: bytes) -> None:
         """Write what is whole by itself."""
@@ -49,6 +55,7 @@ class GatheringTransport:
         if self._held:
             data = b"".join(self._held)
             self._held.clear()
+            self._n_bytes = 0
             self._transport.write(data)
 
     def __getattr__(self, name: str) -> Any:
