@@ -8,14 +8,19 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from shutil import copytree
 
 import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from classifier.bundle import default_bundle_dir
+from classifier.errors import BundleError
 from service.http.frames import Frames, pack
+from service.http.loading import ids_of, load_alike, load_pipeline
 from service.http.problems import Problem
+from service.settings import Settings
 from tests.serving import PATIENCE, Process, Running, running
 
 NewServer = Callable[..., Process]
@@ -101,6 +106,43 @@ def test_it_goes_by_what_was_published_before_it_was_begun_anew(tmp_path: Path) 
         assert server.score(account_id="a", prompt="x").json()["account"]["verdict_as_of"] == before
         server.publish()
         assert server.score(account_id="a", prompt="x").json()["account"]["verdict_as_of"] > before
+
+
+def test_it_is_begun_anew_with_what_was_loaded_before(tmp_path: Path) -> None:
+    bundle, catalogue = tmp_path / "bundle", tmp_path / "catalogue"
+    copytree(default_bundle_dir(), bundle)
+    catalogue.mkdir()
+    with running(f"sqlite:///{tmp_path / 'store.db'}", bundle=bundle, catalogue=catalogue) as server:
+        before = server.score(account_id="a", prompt="x").json()["bundle_id"]
+        manifest = bundle / "manifest.json"
+        was = manifest.read_bytes()
+        manifest.write_bytes(was.replace(b'"bundle_id": "', b'"bundle_id": "other-'))
+        os.kill(_pid(server), signal.SIGKILL)
+        _wait_for(
+            lambda: "manifest" in (server.service.not_ready or "") or "goes by" in (server.service.not_ready or "")
+        )
+        manifest.write_bytes(was)
+        _wait_for(lambda: server.client.get("/readyz").status_code == 200)
+        assert server.score(account_id="a", prompt="x").json()["bundle_id"] == before
+
+
+def test_another_bundle_than_the_service_goes_by_is_refused() -> None:
+    mine = ids_of(load_pipeline(Settings()))
+    assert ids_of(load_alike(Settings(), mine)) == mine
+    with pytest.raises(BundleError, match=f"is {mine.bundle}, and the service goes by other; put that back, or have"):
+        load_alike(Settings(), mine._replace(bundle="other"))
+
+
+def test_nothing_is_kept_of_processes_that_are_gone(tmp_path: Path) -> None:
+    with running(f"sqlite:///{tmp_path / 'store.db'}") as server:
+        open_files = []
+        for _ in range(3):
+            os.kill(_pid(server), signal.SIGKILL)
+            _wait_for(lambda: server.service.not_ready is not None)
+            _wait_for(lambda: server.client.get("/readyz").status_code == 200)
+            server.score(account_id="a", prompt="x")
+            open_files.append(len(os.listdir("/proc/self/fd")))
+        assert open_files[2] == open_files[1]
 
 
 def test_it_ends_with_its_front(new_server: NewServer, tmp_path: Path) -> None:

@@ -75,3 +75,12 @@ def test_a_loop_that_is_late_lets_in_one_at_a_time(there: int, lag: float, is_re
     waiting.came(there)
     waiting.lag = lag
     assert (waiting.crowd(1) is not None) == is_refused
+
+
+def test_a_lag_is_of_late_and_forgotten_after_a_pause() -> None:
+    waiting = Waiting(2_000, 0.015)
+    for _ in range(50):
+        waiting.note_lag(0.02)
+    assert waiting.lag == pytest.approx(0.02, rel=1e-4)
+    waiting.forget_lag()
+    assert waiting.lag == 0.0

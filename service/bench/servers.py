@@ -44,7 +44,8 @@ class Server:
     def _pids(self) -> list[int]:
         """The server, and the processes it began."""
         own = self._process.pid
-        return [own, *map(int, self._stat(own, f"task/{own}/children").split())]
+        tasks = (one.name for one in Path(f"/proc/{own}/task").iterdir())  # each thread has its own
+        return [own, *(int(pid) for task in tasks for pid in self._stat(own, f"task/{task}/children").split())]
 
     def samples(self) -> Mapping[tuple[str, str], float]:
         """What /metrics says: value by name and `le`, which is empty but for buckets."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -16,17 +15,13 @@ from service.http.direct import Direct
 from service.http.docs import document_calls
 from service.http.door import Door
 from service.http.limits import Guard
+from service.http.loading import put_requests_first
 from service.http.problems import answer_with_problems
 from service.http.protocol import DOOR
 from service.http.service import Service
 from service.http.tracing import TraceRequests
 from service.settings import Settings
 from service.versions import version_of
-
-_YOUNG = 10_000
-"""Objects that are made before the garbage collector looks for lost ones among them."""
-_SWITCH_SECONDS = 0.0005
-"""How long one thread goes on while another waits: a tenth of Python's own, which a request would notice."""
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -59,12 +54,3 @@ def app_of_environment() -> FastAPI:
     app = create_app(Settings())
     put_requests_first()
     return app
-
-
-def put_requests_first() -> None:
-    """Have the garbage collector never again look through what stays until the process ends: some 300,000 objects, for
-    which requests would wait now and then. Of what comes later it looks through little at a time. And have the threads
-    that publish and forget hold up requests for no longer than need be."""
-    gc.freeze()
-    gc.set_threshold(_YOUNG)
-    sys.setswitchinterval(_SWITCH_SECONDS)

@@ -24,7 +24,7 @@ from service.http.scorer import Scorer
 from service.http.security import Caller, Gate
 
 _STALE_SECONDS = 0.1
-"""After so long without a request the loop is no longer as late as it was."""
+"""After so long without a prompt by itself the loop is no longer as late as it was."""
 START = b"POST /v1/score HTTP/1.1\r\n"
 _METHOD, _PATH = "POST", "/v1/score"
 _END = b"\r\n\r\n"
@@ -61,7 +61,8 @@ class Door:
 
     def __init__(self, gate: Gate, scorer: Scorer, metrics: Metrics) -> None:
         self._gate, self._scorer, self._metrics = gate, scorer, metrics
-        self._is_passing, self._last = False, 0.0
+        self._is_passing = False
+        self._forgetting: asyncio.TimerHandle | None = None
 
     def refuse(self, data: bytes) -> Refused | None:
         """The answer to a request that begins with START and is not let in, counted; None if it is let in."""
@@ -69,7 +70,7 @@ class Door:
         if not self._is_passing:
             self._begin_pass(began)
         if not self._scorer.is_full(1):
-            self._scorer.waiting.coming += 1  # until its own task counts it, in the next pass: many come in one
+            self._scorer.waiting.let_in()  # its own task counts it in the next pass: many come in one
             return None
         head = read_head(data)
         caller = self._caller(head) if head is not None else None
@@ -81,19 +82,21 @@ class Door:
 
     def _begin_pass(self, now: float) -> None:
         """See how long the event loop takes to come round, from the first request that it reads in a pass."""
-        if now - self._last > _STALE_SECONDS:
-            self._scorer.waiting.lag = 0.0
         self._is_passing = True
         asyncio.get_running_loop().call_soon(self._read_all, now)
 
     def _read_all(self, began: float) -> None:
         """What was let in begins with its own task now, and is counted there."""
-        self._is_passing, self._scorer.waiting.coming = False, 0
+        self._is_passing = False
+        self._scorer.waiting.all_came()
         asyncio.get_running_loop().call_soon(self._come_round, began)
 
     def _come_round(self, began: float) -> None:
-        self._last = time.perf_counter()
-        self._scorer.waiting.note_lag(self._last - began)
+        waiting = self._scorer.waiting
+        waiting.note_lag(time.perf_counter() - began)
+        if self._forgetting is not None:
+            self._forgetting.cancel()
+        self._forgetting = asyncio.get_running_loop().call_later(_STALE_SECONDS, waiting.forget_lag)
 
     def _caller(self, head: Head) -> Caller | None:
         try:

@@ -56,7 +56,8 @@ class GatheringTransport:
             data = b"".join(self._held)
             self._held.clear()
             self._n_bytes = 0
-            self._transport.write(data)
+            if not self._transport.is_closing():  # as by a reader that reset the line
+                self._transport.write(data)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)

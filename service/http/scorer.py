@@ -18,15 +18,16 @@ from http import HTTPStatus
 from itertools import count
 from typing import TYPE_CHECKING
 
-from classifier.errors import ProbewatchError
+from classifier.errors import BundleError
 from classifier.pipeline import Pipeline
 from service.http.answers import Answer
 from service.http.frames import Frames, pack
+from service.http.loading import ids_of
 from service.http.metrics import Metrics
 from service.http.parsing import Event
 from service.http.problems import Problem, unavailable
 from service.http.published import Published
-from service.http.scoring_process import Begun, Load, Loaded, Publish, begin
+from service.http.scoring_process import Begun, Load, Loaded, Publish, begin, end
 from service.http.tracing import Traces
 from service.http.turns import Done, Job, without_store
 from service.http.waiting import Waiting
@@ -38,8 +39,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("probewatch.scorer")
 
 _AGAIN_SECONDS = 1.0
-_FORK_SECONDS, _LOAD_SECONDS = 10.0, 120.0
-"""How long a process may take to begin: a fork has what it needs, another loads it, on a busy machine too."""
+_LOAD_SECONDS = 120.0
+"""How long a process may take to begin: one that is no fork loads what it needs, on a busy machine too."""
 
 
 @dataclass(frozen=True)
@@ -68,14 +69,16 @@ class Scorer:
         self._unsent: list[Job] = []
         self._begun: Begun | None = None
         self._channel: asyncio.Transport | None = None
-        self._loads: list[Future[ProbewatchError | None]] = []
+        self._loads: list[Future[BundleError | None]] = []
+        self._patience: asyncio.TimerHandle | None = None
         self._beginning: asyncio.Task[None] | None = None
         self._is_stopped = False
 
     async def start(self) -> None:
         """Begin to score. To be called while no thread of this process is at work: it may fork."""
         self._loop = asyncio.get_running_loop()
-        await self._connect(begin(self._settings, self.pipeline), _FORK_SECONDS)
+        forks = self._traces is None  # which have a thread at work already
+        await self._connect(begin(self._settings, self.pipeline, forks))
 
     async def stop(self) -> None:
         """End what scores; whoever waits still is told."""
@@ -85,7 +88,7 @@ class Scorer:
         if self._channel is not None:
             self._channel.close()
         if self._begun is not None:
-            await asyncio.to_thread(_end, self._begun)
+            await asyncio.to_thread(end, self._begun)
 
     def store_is_back(self) -> None:
         """Told by whoever used the store since."""
@@ -103,8 +106,8 @@ class Scorer:
         Raises:
             BundleError: the process that scores could not load it; what was loaded before stays.
         """
-        loaded: Future[ProbewatchError | None] = Future()
-        self._loop.call_soon_threadsafe(self._ask_to_load, loaded)
+        loaded: Future[BundleError | None] = Future()
+        self._loop.call_soon_threadsafe(self._ask_to_load, pipeline, loaded)
         refusal = loaded.result()
         if refusal is not None:
             raise refusal
@@ -158,39 +161,49 @@ class Scorer:
         if self._channel is not None and not self._channel.is_closing():
             self._channel.write(frame)
 
-    def _ask_to_load(self, loaded: Future[ProbewatchError | None]) -> None:
-        if self.lost is not None:  # what will be begun loads what is there then
+    def _ask_to_load(self, pipeline: Pipeline, loaded: Future[BundleError | None]) -> None:
+        if self.lost is not None:  # what is being begun is told when it stands
+            self.pipeline = pipeline
             loaded.set_result(None)
             return
         self._loads.append(loaded)
-        self._send(pack(Load()))
+        self._send(pack(Load(ids_of(pipeline))))
 
-    async def _connect(self, begun: Begun, seconds: float) -> None:
+    async def _connect(self, begun: Begun) -> None:
         self._begun = begun
         self._channel, _ = await self._loop.create_connection(lambda: _Link(self), sock=begun.channel)
-        self._loop.call_later(seconds, self._give_up, begun)
-
-    def _give_up(self, begun: Begun) -> None:
-        if self._begun is begun and self.lost is not None:
-            begun.process.kill()
+        self._patience = self._loop.call_later(_LOAD_SECONDS, begun.process.kill)
 
     def take(self, message: object) -> None:
         """A message of the process that scores."""
         if isinstance(message, Done):
             self._take_answers(message)
+        elif isinstance(message, Loaded) and self.lost is not None:
+            self._begins(message)
         elif isinstance(message, Loaded) and self._loads:
             self._loads.pop(0).set_result(message.refusal)
-        elif isinstance(message, Loaded):
-            self._has_begun(message.refusal)
 
-    def _has_begun(self, refusal: ProbewatchError | None) -> None:
-        said = str(refusal) if refusal is not None else None
-        if said is not None and said != self.lost:
-            log.error("not ready: %s", said)
-        self.lost = said
-        if said is None and self.published is not None:
-            log.info("scoring again")
-            self._send(_publication(self.published, True))
+    def _begins(self, loaded: Loaded) -> None:
+        """A process stands, or says why not; it is told what changed here since it was begun."""
+        if loaded.refusal is not None:
+            self._note_loss(str(loaded.refusal))
+        elif loaded.ids != ids_of(self.pipeline):
+            self._send(pack(Load(ids_of(self.pipeline))))
+        else:
+            self._keep_patience()
+            self.lost = None
+            if self.published is not None:
+                log.info("scoring again")
+                self._send(_publication(self.published, True))
+
+    def _keep_patience(self) -> None:
+        if self._patience is not None:
+            self._patience.cancel()
+
+    def _note_loss(self, reason: str) -> None:
+        if reason != self.lost and not self._is_stopped:
+            log.error("not ready: %s", reason)
+        self.lost = reason
 
     def _take_answers(self, done: Done) -> None:
         now, n_events, n_chars = time.perf_counter(), 0, 0
@@ -226,15 +239,15 @@ class Scorer:
         if not asked.answers.done():  # the caller may have gone
             asked.answers.set_result(list(answers))
 
-    def is_lost(self) -> None:
-        """The process that scores is gone."""
+    def lose(self) -> None:
+        """The process that scores is gone: whoever waits is told, and another is begun."""
         self._channel = None
+        self._keep_patience()
         if self.lost is None:
-            self.lost = "What scores was lost, and is begun anew."
-            if not self._is_stopped:
-                log.error("not ready: %s", self.lost)
+            self._note_loss("The service stops." if self._is_stopped else "What scores was lost, and is begun anew.")
+        reason = self.lost if self.lost is not None else ""
         for asked in list(self._asked.values()):
-            self._settle(asked, [_lost(self.lost)] * len(asked.events))
+            self._settle(asked, [_lost(reason)] * len(asked.events))
         self._asked.clear()
         self._unsent.clear()
         for loaded in self._loads:
@@ -244,17 +257,15 @@ class Scorer:
             self._beginning = self._loop.create_task(self._begin_anew())
 
     async def _begin_anew(self) -> None:
-        if self._begun is not None:
-            await asyncio.to_thread(_end, self._begun)
-        begun = None
-        while begun is None and not self._is_stopped:
+        begun, self._begun = self._begun, None
+        if begun is not None:
+            await asyncio.to_thread(end, begun)
+        while self._begun is None and not self._is_stopped:
             await asyncio.sleep(_AGAIN_SECONDS)
             try:
-                begun = await asyncio.to_thread(begin, self._settings, None)
-            except OSError as error:  # no room for a process, for now
+                await self._connect(await asyncio.to_thread(begin, self._settings, self.pipeline, False))
+            except (OSError, RuntimeError) as error:  # no room for a process or a thread, for now
                 log.error("not ready: no process can be begun (%s)", type(error).__name__)
-        if begun is not None:
-            await self._connect(begun, _LOAD_SECONDS)
 
 
 class _Link(asyncio.Protocol):
@@ -268,7 +279,7 @@ class _Link(asyncio.Protocol):
             self._scorer.take(message)
 
     def connection_lost(self, _: Exception | None) -> None:
-        self._scorer.is_lost()
+        self._scorer.lose()
 
 
 def _publication(published: Published, with_campaigns: bool) -> bytes:
@@ -279,10 +290,3 @@ def _publication(published: Published, with_campaigns: bool) -> bytes:
 
 def _lost(reason: str) -> Problem:
     return unavailable("scoring-lost", reason, 2)
-
-
-def _end(begun: Begun) -> None:
-    """Wait until a process is gone; one that does not end by itself is killed."""
-    begun.process.join(_FORK_SECONDS)
-    begun.process.kill()
-    begun.process.join()

@@ -8,7 +8,6 @@ is closed: after the turn at hand, whose evidence is committed and whose askers 
 
 from __future__ import annotations
 
-import atexit
 import selectors
 import signal
 import sys
@@ -18,14 +17,15 @@ from contextlib import closing, suppress
 from datetime import datetime
 from multiprocessing import get_context
 from multiprocessing.process import BaseProcess
+from multiprocessing.util import Finalize
 from socket import socket, socketpair
 from typing import NamedTuple
 
-from classifier.errors import ProbewatchError
+from classifier.errors import BundleError, ProbewatchError
 from classifier.pipeline import Pipeline
 from classifier.verdicts import Thresholds
 from service.http.frames import Frames, pack
-from service.http.loading import load_pipeline
+from service.http.loading import Ids, ids_of, load_alike, put_requests_first
 from service.http.published import Campaigns, Published
 from service.http.turns import Done, Job, Turns
 from service.settings import Settings
@@ -34,6 +34,8 @@ from service.store.opening import open_store
 MOST_TURN = 256
 """Events in a turn; the request that reaches it is still part of it."""
 _RECEIVED = 1 << 18  # bytes at once
+_END_SECONDS = 10.0
+"""How long a process whose socket is closed may take for the turn at hand."""
 _FORKS = sys.platform == "linux"  # elsewhere libraries of the system are not made for it
 
 
@@ -46,52 +48,74 @@ class Publish(NamedTuple):
 
 
 class Load(NamedTuple):
-    """Load bundle and catalogue again, and go by them."""
+    """Load this, and go by it."""
+
+    ids: Ids
 
 
 class Loaded(NamedTuple):
-    """It goes by what is there now, at its begin too; or by what it had before, for a reason."""
+    """Said at the begin and after each `Load`: what it goes by, or why not by what it was told to."""
 
-    refusal: ProbewatchError | None
+    ids: Ids
+    refusal: BundleError | None
 
 
 class Begun(NamedTuple):
-    """A process that was begun, and this end of the socket to it."""
+    """A process that was begun, this end of the socket to it, and what kills it at the latest when this one ends."""
 
     process: BaseProcess
     channel: socket
+    at_exit: Finalize
 
 
-def begin(settings: Settings, pipeline: Pipeline | None) -> Begun:
-    """Begin a process: forked with a pipeline, where that may be, so that what is loaded is loaded once; else one that
-    loads its own."""
+def begin(settings: Settings, pipeline: Pipeline, forks: bool) -> Begun:
+    """Begin a process that goes by a pipeline. `forks`: if that may be here, so that what is loaded is loaded once;
+    another loads the same again."""
     ours, theirs = socketpair()
     process: BaseProcess
-    if pipeline is not None and _FORKS:
-        process = get_context("fork").Process(target=_run, args=(settings, theirs, pipeline, ours), daemon=True)
+    if forks and _FORKS:
+        process = get_context("fork").Process(target=_go_on, args=(settings, pipeline, theirs, ours), daemon=True)
     else:
-        process = get_context("spawn").Process(target=_run, args=(settings, theirs), daemon=True)
+        process = get_context("spawn").Process(target=_start, args=(settings, ids_of(pipeline), theirs), daemon=True)
     process.start()
     theirs.close()
-    atexit.register(process.kill)  # before multiprocessing waits for it
-    return Begun(process, ours)
+    # Before multiprocessing waits for it, which is not always by atexit.
+    return Begun(process, ours, Finalize(None, process.kill, exitpriority=10))
 
 
-def _run(settings: Settings, channel: socket, pipeline: Pipeline | None = None, others: socket | None = None) -> None:
-    """What the process does. `others`: the other end, which a fork has too, and by which it would keep itself alive."""
-    if others is not None:
-        others.close()
+def end(begun: Begun) -> None:
+    """Wait until a process is gone, and let go of it; one that does not end by itself is killed."""
+    begun.process.join(_END_SECONDS)
+    begun.process.kill()
+    begun.process.join()
+    begun.at_exit.cancel()
+    begun.process.close()
+
+
+def _go_on(settings: Settings, pipeline: Pipeline, channel: socket, others: socket) -> None:
+    """What a fork does. `others`: the other end, which it has too, and by which it would keep itself alive."""
+    others.close()
+    _run(settings, pipeline, channel)
+
+
+def _start(settings: Settings, ids: Ids, channel: socket) -> None:
+    """What a process does that has nothing yet."""
+    try:
+        pipeline = load_alike(settings, ids)
+    except ProbewatchError as error:
+        channel.sendall(pack(Loaded(ids, BundleError(str(error)))))
+        return
+    put_requests_first()
+    _run(settings, pipeline, channel)
+
+
+def _run(settings: Settings, pipeline: Pipeline, channel: socket) -> None:
     signal.set_wakeup_fd(-1)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-    try:
-        loaded = pipeline if pipeline is not None else load_pipeline(settings)
-    except ProbewatchError as error:
-        channel.sendall(pack(Loaded(error)))
-        return
     excerpt = settings.excerpt_characters if settings.excerpt_hours else 0
     with closing(open_store(settings.store)) as store:
-        turns = Turns(store, loaded, settings.store_seconds, excerpt)
+        turns = Turns(store, pipeline, settings.store_seconds, excerpt)
         with closing(turns), suppress(ConnectionError):  # the other end may go at any time
             _Loop(channel, turns, settings).run()
 
@@ -108,7 +132,7 @@ class _Loop:
         self._is_open = True
 
     def run(self) -> None:
-        self._send(Loaded(None))
+        self._send(Loaded(ids_of(self._turns.pipeline), None))
         with selectors.DefaultSelector() as selector:
             selector.register(self._channel, selectors.EVENT_READ)
             while self._is_open:
@@ -136,7 +160,7 @@ class _Loop:
             if isinstance(message, Publish):
                 self._publish(message)
             elif isinstance(message, Load):
-                threading.Thread(target=self._load, daemon=True).start()
+                threading.Thread(target=self._load, args=(message.ids,), daemon=True).start()
             elif isinstance(message, list):
                 self._jobs.extend(message)
 
@@ -145,14 +169,16 @@ class _Loop:
             self._campaigns = message.campaigns
         self._turns.published = Published(message.thresholds, self._campaigns, message.as_of)
 
-    def _load(self) -> None:
-        refusal = None
-        with self._loading:  # of two, the later one loads what is there last
+    def _load(self, ids: Ids) -> None:
+        refusal: BundleError | None = None
+        with self._loading:  # of two, the later one loads last
             try:
-                self._turns.pipeline = load_pipeline(self._settings)
-            except ProbewatchError as error:
+                self._turns.pipeline = load_alike(self._settings, ids)
+            except BundleError as error:
                 refusal = error
-        self._send(Loaded(refusal))
+            except Exception as error:  # noqa: BLE001 (the edge: whoever asked waits for an answer)
+                refusal = BundleError(f"Unexpected {type(error).__name__} in loading the bundle, which is our fault.")
+            self._send(Loaded(ids_of(self._turns.pipeline), refusal))
 
     def _send(self, message: Done | Loaded) -> None:
         with self._sending:

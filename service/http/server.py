@@ -13,7 +13,8 @@ from pydantic import SecretStr
 
 from classifier.errors import UsageError
 from service.alerts.worker import alerting_of
-from service.http.app import create_app, put_requests_first
+from service.http.app import create_app
+from service.http.loading import put_requests_first
 from service.http.log import LOGGING
 from service.http.metrics import MULTIPROCESS
 from service.http.protocol import GuardedProtocol

@@ -65,7 +65,7 @@ class Traces:
                 span.set_attributes(attributes)
 
     def here(self) -> SpanContext:
-        """What a span of another thread links to."""
+        """What a span of work for several requests links to."""
         from opentelemetry.trace import get_current_span
 
         return get_current_span().get_span_context()

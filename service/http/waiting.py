@@ -1,6 +1,6 @@
 """How many events wait to be scored, how long they will, and whether more may come. Numbers alone: no clock, no thread.
 
-    protocol, routes -> **waiting** <- scorer
+    door -> **waiting** <- scorer
 
 Those that are being scored are among those that wait: it is for their answers, too, that the next one waits.
 """
@@ -57,9 +57,21 @@ class Waiting:
         """They were answered, one way or the other."""
         self.there -= n
 
+    def let_in(self) -> None:
+        """One comes, and is counted here until its own task counts it."""
+        self.coming += 1
+
+    def all_came(self) -> None:
+        """What was let in in a pass of the event loop has come, or failed to."""
+        self.coming = 0
+
     def note_lag(self, took: float) -> None:
         """The event loop came round in `took` seconds."""
         self.lag += _SMOOTHING * (took - self.lag)
+
+    def forget_lag(self) -> None:
+        """Nobody has come for so long that the loop is no longer as late as it was."""
+        self.lag = 0.0
 
     def note_pace(self, n: int, took: float, now: float) -> None:
         """n were scored at once, in `took` seconds; their answers came at `now`, perhaps close upon those before."""
