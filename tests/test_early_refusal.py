@@ -318,11 +318,10 @@ class FewPlaces:
         self.waiting = Waiting(most, 1.0)
 
     def is_full(self, n: int) -> bool:
-        return self.waiting.crowd(n) is not None
+        return self.waiting.too_long(n) is not None
 
     def refusal(self, n: int) -> Problem | None:
-        crowd = self.waiting.crowd(n)
-        return unavailable("overloaded", f"{crowd.n} wait") if crowd is not None else None
+        return unavailable("overloaded", "wait") if self.is_full(n) else None
 
 
 class OpenGate:

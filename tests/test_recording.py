@@ -18,7 +18,7 @@ from classifier.online import evidence_of
 from classifier.rows import rows_of
 from classifier.types import LABEL_SCHEMA, TARGETS, UNIT_SCHEMA, Channel
 from classifier.units import DAY_US, merge_units
-from service.store.codec import Unit, to_signed, to_unsigned, unit_table
+from service.store.codec import Unit, signed, to_unsigned, unit_table
 from service.store.opening import Store
 from service.store.recording import Fate, read_accounts, record
 from tests.stores import new_store
@@ -171,6 +171,6 @@ def test_an_id_that_another_account_used_is_told_apart(store: Store) -> None:
 
 
 def test_keys_keep_all_64_bits() -> None:
-    keys = np.array([0, 1, 2**63 - 1, 2**63, 2**64 - 1], np.uint64)
-    assert to_signed(keys).tolist() == [0, 1, 2**63 - 1, -(2**63), -1]
-    assert to_unsigned(to_signed(keys).tolist()).tolist() == keys.tolist()
+    keys = [0, 1, 2**63 - 1, 2**63, 2**64 - 1]
+    assert [signed(key) for key in keys] == [0, 1, 2**63 - 1, -(2**63), -1]
+    assert to_unsigned(map(signed, keys)).tolist() == keys

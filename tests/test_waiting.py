@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from service.http.waiting import FEW, Crowd, Waiting
+from service.http.waiting import FEW, Waiting
 
 PACE = 0.001
 
@@ -19,52 +19,51 @@ def paced(most: int = 2_000, most_seconds: float = 0.015, *, there: int = 0) -> 
 
 
 def test_whoever_finds_nobody_may_come_however_many_they_are() -> None:
-    assert paced(most=1).crowd(1_000) is None
+    assert paced(most=1).too_long(1_000) is None
 
 
 @pytest.mark.parametrize(("there", "n", "is_refused"), [(1, 1, False), (1, 2, True), (2, 1, True), (0, 3, False)])
 def test_no_more_wait_than_may(there: int, n: int, is_refused: bool) -> None:
     waiting = Waiting(2, 1.0)
     waiting.came(there)
-    assert waiting.crowd(n) == (Crowd(there, 0.0) if is_refused else None)
+    assert waiting.too_long(n) == (0.0 if is_refused else None)
 
 
 @pytest.mark.parametrize(("there", "is_refused"), [(FEW - 1, False), (FEW, True)])
 def test_few_are_never_too_slow(there: int, is_refused: bool) -> None:
-    assert (paced(there=there).crowd(1) is not None) == is_refused
+    assert (paced(there=there).too_long(1) is not None) == is_refused
 
 
 def test_the_wait_is_how_many_wait_times_how_long_one_takes() -> None:
-    found = paced(there=40).crowd(1)
-    assert found is not None and found.n == 40 and found.seconds == pytest.approx(40 * PACE)
-    assert paced(there=40, most_seconds=0.041).crowd(1) is None
-    assert paced(there=40, most_seconds=0.039).crowd(1) is not None
+    found = paced(there=40).too_long(1)
+    assert found == pytest.approx(40 * PACE)
+    assert paced(there=40, most_seconds=0.041).too_long(1) is None
+    assert paced(there=40, most_seconds=0.039).too_long(1) is not None
 
 
 @pytest.mark.parametrize(("there", "is_refused"), [(256, False), (257, True)])
 def test_a_batch_may_wait_for_no_more_than_it_brings(there: int, is_refused: bool) -> None:
-    assert (paced(there=there).crowd(256) is not None) == is_refused
-    assert (paced(most=300, there=there).crowd(256)) is not None  # but not beyond the most that wait
+    assert (paced(there=there).too_long(256) is not None) == is_refused
+    assert (paced(most=300, there=there).too_long(256)) is not None  # but not beyond the most that wait
 
 
 def test_what_is_answered_no_longer_waits_and_what_is_coming_does() -> None:
     waiting = paced(there=40)
     waiting.left(30)
-    assert waiting.crowd(1) is None
+    assert waiting.too_long(1) is None
     waiting.coming = 30
-    found = waiting.crowd(1)
-    assert found is not None and found.n == 40
+    assert waiting.too_long(1) == pytest.approx(40 * PACE)
 
 
 def test_the_pace_counts_no_time_twice_and_few_as_if_they_were_more() -> None:
     waiting = Waiting(2_000, 0.0)
     waiting.note_pace(1, 0.32, 10.32)  # one alone takes 0.32 s, of which 1/32 is by event, and a fifth of that counts
     waiting.came(100)
-    found = waiting.crowd(1)
-    assert found is not None and found.seconds == pytest.approx(100 * 0.2 * 0.01)
+    found = waiting.too_long(1)
+    assert found == pytest.approx(100 * 0.2 * 0.01)
     waiting.note_pace(100, 0.42, 10.42)  # began beside the others: 0.1 s by itself
-    found = waiting.crowd(1)
-    assert found is not None and found.seconds == pytest.approx(100 * (0.002 * 0.8 + 0.001 * 0.2))
+    found = waiting.too_long(1)
+    assert found == pytest.approx(100 * (0.002 * 0.8 + 0.001 * 0.2))
 
 
 @pytest.mark.parametrize(
@@ -74,7 +73,7 @@ def test_a_loop_that_is_late_lets_in_one_at_a_time(there: int, lag: float, is_re
     waiting = Waiting(2_000, 0.015)
     waiting.came(there)
     waiting.lag = lag
-    assert (waiting.crowd(1) is not None) == is_refused
+    assert (waiting.too_long(1) is not None) == is_refused
 
 
 def test_a_lag_is_of_late_and_forgotten_after_a_pause() -> None:

@@ -115,7 +115,7 @@ class Scorer:
 
     def is_full(self, n: int) -> bool:
         """Whether n more events would be refused, which is not counted."""
-        return self._without_answer() is not None or self.waiting.crowd(n) is not None
+        return self._without_answer() is not None or self.waiting.too_long(n) is not None
 
     def refusal(self, n: int) -> Problem | None:
         """503, with when to try again, if n more events would wait too long, or for a store that is away and that
@@ -125,12 +125,12 @@ class Scorer:
             self._metrics.received.inc(n)
             self._metrics.failed.inc(n)
             return problem
-        crowd = self.waiting.crowd(n)
-        if crowd is None:
+        seconds = self.waiting.too_long(n)
+        if seconds is None:
             return None
         self._metrics.received.inc(n)
         self._metrics.shed.inc(n)
-        return unavailable("overloaded", "More events come than can be scored: try again.", 1 + int(crowd.seconds))
+        return unavailable("overloaded", "More events come than can be scored: try again.", 1 + int(seconds))
 
     def submit(self, events: Sequence[Event]) -> asyncio.Future[list[Answer]]:
         """Answers for events, in order, once they are committed."""

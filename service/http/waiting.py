@@ -7,19 +7,9 @@ Those that are being scored are among those that wait: it is for their answers, 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 FEW = 32
 """Events that are never too slow: to score so many at once takes hardly longer than a single one."""
 _SMOOTHING = 0.2
-
-
-@dataclass(frozen=True)
-class Crowd:
-    """Why no more may come: how many wait, and for how many seconds by the pace of late."""
-
-    n: int
-    seconds: float
 
 
 class Waiting:
@@ -36,8 +26,8 @@ class Waiting:
         self.lag = 0.0
         """Seconds that the event loop takes of late to come round to what has come since."""
 
-    def crowd(self, n: int) -> Crowd | None:
-        """What n more would find here, if that is too many or too slow; None if they may come.
+    def too_long(self, n: int) -> float | None:
+        """Seconds that n more would wait here, if these are too many, or too many wait; None if they may come.
 
         The wait is how many wait already times how long one takes; where that is little, the loop may still be late,
         since to refuse costs as well. What waits for no more than it brings itself is not too slow: batches alone are
@@ -48,7 +38,7 @@ class Waiting:
         too_many = there + n > self._most
         is_slow = there + n > FEW and seconds > self._most_seconds
         too_slow = there > n and (is_slow or self.lag > self._most_seconds)
-        return Crowd(there, seconds) if there and (too_many or too_slow) else None
+        return seconds if there and (too_many or too_slow) else None
 
     def came(self, n: int) -> None:
         self.there += n

@@ -19,13 +19,8 @@ _BITS = 3  # of a level, 0..7
 _SHIFTS = [_BITS * (len(TARGETS) - 1 - c) for c in range(len(TARGETS))]
 
 
-def to_signed(keys: NDArray[np.uint64]) -> NDArray[np.int64]:
-    """Unsigned 64-bit hashes as the signed numbers that are stored: the same bits."""
-    return keys.view(np.int64)
-
-
 def signed(key: int) -> int:
-    """`to_signed` of one."""
+    """An unsigned 64-bit hash as the signed number that is stored: the same bits."""
     return key - (1 << 64) if key >> 63 else key
 
 

@@ -20,7 +20,7 @@ PARTS = 16
 
 _PLACES = {name: place for place, name in enumerate(TARGETS)}
 _UPSERTS = tuple(
-    (upsert(table, {name: f"{table.name}.{name} + excluded.{name}" for name in COUNTED}))
+    upsert(table, {name: f"{table.name}.{name} + excluded.{name}" for name in COUNTED})
     for table in (traffic, day_totals)
 )
 
